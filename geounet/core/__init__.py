@@ -1,0 +1,1 @@
+"""Numbers and plans: no files, no torch."""
