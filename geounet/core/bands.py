@@ -70,9 +70,7 @@ def canonical(names: Sequence[str]) -> tuple[str, ...]:
     }
     meaning = dict(zip(sorted(coded), readings.pop(), strict=True)) if len(readings) == 1 else {}
     spelt = [meaning.get(key) or _SPELLINGS.get(key, key) for key in keys]
-    return tuple(
-        new if new in WAVELENGTHS else name.strip() for new, name in zip(spelt, names, strict=True)
-    )
+    return tuple(new if new in WAVELENGTHS else name.strip() for new, name in zip(spelt, names, strict=True))
 
 
 def locate(wanted: Sequence[str], present: Sequence[str]) -> list[int | None]:

@@ -120,7 +120,9 @@ class Grid:
         """
         west, south, east, north = bounds
         if not (west < east and south < north):
-            raise GridError(f"bounds {bounds} are empty: give west, south, east, north with west < east, south < north.")
+            raise GridError(
+                f"bounds {bounds} are empty: give west, south, east, north with west < east, south < north."
+            )
         if crs is not None and crs != self.crs:
             if self.crs is None:
                 raise GridError(f"bounds are in {crs}, but the scene has no CRS: give them in its own coordinates.")
@@ -146,7 +148,7 @@ class Grid:
         return size if np.isfinite(size) and size > 0 else None
 
     def pixel_areas(self, window: Window | None = None) -> NDArray[np.float64]:
-        """True area of the pixels in `window`, m²; () , (height, 1) or (height, width), as it varies.
+        """True area of the pixels in `window`, m²: (), (height, 1) or (height, width), as it varies.
 
         Planar where the projection keeps areas to 1 %, otherwise measured on an equal-area plane of the
         same ellipsoid.
@@ -198,7 +200,9 @@ class Ground:
         west, south, east, north = grid.bounds
         return _ground(grid.crs.to_wkt(), (west + east) / 2, (south + north) / 2)
 
-    def project(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def project(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bring (x, y) of the CRS to an equal-area plane around the grid, metres; inf where it is off Earth."""
         lon, lat = self._to_lonlat.transform(x, y)
         east, north = self._plane(lon, lat)
@@ -214,7 +218,7 @@ class Ground:
 def _ground(wkt: str, x: float, y: float) -> Ground:
     crs = ProjCRS.from_wkt(wkt)
     geodetic = crs.geodetic_crs
-    if geodetic is None:
+    if geodetic is None or (ellipsoid := geodetic.ellipsoid) is None:
         raise GridError(f"the CRS {crs.name!r} does not refer to the Earth, so areas in m² are unknown.")
     to_lonlat = Transformer.from_crs(crs, geodetic, always_xy=True)
     lon, lat = to_lonlat.transform(x, y, direction=TransformDirection.FORWARD)
@@ -223,12 +227,13 @@ def _ground(wkt: str, x: float, y: float) -> Ground:
         scale = Proj(crs).get_factors(lon, lat).areal_scale if np.isfinite([lon, lat]).all() else np.inf
         if abs(scale - 1) <= AREAL_TOLERANCE:
             unit = float(crs.axis_info[0].unit_conversion_factor)
-    ellipsoid = geodetic.ellipsoid
-    flattening = f"+rf={ellipsoid.inverse_flattening}" if ellipsoid.inverse_flattening else f"+b={ellipsoid.semi_minor_metre}"
+    flattening = (
+        f"+rf={ellipsoid.inverse_flattening}" if ellipsoid.inverse_flattening else f"+b={ellipsoid.semi_minor_metre}"
+    )
     centre = lon if np.isfinite(lon) else 0.0
     plane = Proj(f"+proj=cea +lat_ts=0 +lon_0={centre} +a={ellipsoid.semi_major_metre} {flattening}")
     method = crs.coordinate_operation.method_name if crs.is_projected and crs.coordinate_operation else ""
-    columns_alike = crs.is_geographic or "Mercator" in method and "Transverse" not in method and "Oblique" not in method
+    columns_alike = crs.is_geographic or ("Mercator" in method and not {"Transverse", "Oblique"} & set(method.split()))
     return Ground(unit, columns_alike, geodetic, to_lonlat, plane)
 
 

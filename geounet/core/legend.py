@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,8 @@ class Legend:
         codes, names = [c.code for c in self.classes], [c.name for c in self.classes]
         if not 1 <= len(codes) < 2**16 - 1:
             raise LegendError(f"a legend has from 1 to 65534 classes, not {len(codes)}.")
-        for what, values in (("code", codes), ("name", names)):
+        checks: list[tuple[str, list[Any]]] = [("code", codes), ("name", names)]
+        for what, values in checks:
             twice = sorted({str(v) for v in values if values.count(v) > 1})
             if twice:
                 raise LegendError(f"class {what} {', '.join(twice)} is given more than once; each class needs its own.")
@@ -156,7 +157,7 @@ class Legend:
         for place, value in enumerate(values.tolist()):
             if value in ids:
                 table[place] = ids[value]
-            elif value == value and value not in skipped:
+            elif not np.isnan(value) and value not in skipped:
                 strange.append(value)
         if strange and unknown == "raise":
             shown = ", ".join(f"{v:g}" for v in strange[:10]) + (", …" if len(strange) > 10 else "")
@@ -169,7 +170,8 @@ class Legend:
 
     def decode(self, ids: NDArray[np.unsignedinteger]) -> NDArray[np.integer]:
         """Codes of the classes whose ids are given, same shape, `dtype`; `nodata` where the id is `ignore_index`."""
-        return self._codes_by_id[ids]
+        codes: NDArray[np.integer] = self._codes_by_id[ids]
+        return codes
 
     @cached_property
     def _codes_by_id(self) -> NDArray[np.integer]:

@@ -81,7 +81,7 @@ def _scroll(rows: Array, height: int, going_on: bool) -> bool:
     """Move the unfinished rows up by `height` and clear what follows; True if there may be something left."""
     if not going_on:
         return False
-    keep = rows.shape[1] - height
+    keep: int = rows.shape[1] - height
     for start in range(0, keep, height):  # piecewise, so that no piece overlaps its source
         stop = min(start + height, keep)
         rows[:, start:stop] = rows[:, start + height : stop + height]

@@ -120,9 +120,7 @@ class Tiling:
         """
         if not 0 <= overlap < min(size):
             raise ValueError(f"overlap must be from 0 to {min(size) - 1} pixels for windows of {size}, not {overlap}")
-        rows, cols = (
-            Layout(length, pixels, pixels - overlap) for length, pixels in zip(shape, size, strict=True)
-        )
+        rows, cols = (Layout(length, pixels, pixels - overlap) for length, pixels in zip(shape, size, strict=True))
         return cls(rows, cols)
 
     @property
