@@ -150,3 +150,17 @@ def edges(window: Window | None, shape: tuple[int, int]) -> tuple[int, int, int,
         return 0, 0, *shape
     top, left = int(window.row_off), int(window.col_off)
     return top, left, top + int(window.height), left + int(window.width)
+
+
+def partition(shape: tuple[int, int], size: int) -> Iterator[Window]:
+    """Windows of at most `size` by `size` that hold every pixel of `shape` once, row by row.
+
+    Examples
+    --------
+    >>> [(w.row_off, w.height) for w in partition((700, 500), 512)]
+    [(0, 512), (512, 188)]
+    """
+    height, width = shape
+    for row in range(0, height, size):
+        for col in range(0, width, size):
+            yield Window(col, row, min(size, width - col), min(size, height - row))

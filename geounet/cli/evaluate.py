@@ -1,0 +1,82 @@
+"""``geounet evaluate``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .shared import Talk, common, model_options, overwrite_option, percent, scene_options
+
+
+@click.command()
+@click.argument("model")
+@click.option("--scene", "scenes", multiple=True, required=True, help="Labelled scene (repeatable).")
+@click.option("--labels", multiple=True, required=True, help="Its labels, a raster or polygons; one for each --scene.")
+@click.option("--column", help="Column of the polygons that holds the class.")
+@click.option("--layer", help="Layer of the polygons.")
+@click.option("--ignore", type=int, multiple=True, help="Code that is no class (repeatable).")
+@click.option("--json", "json_path", type=Path, help="Also write the scores as JSON.")
+@scene_options
+@model_options
+@overwrite_option
+@common
+def evaluate(
+    talk: Talk,
+    model: str,
+    scenes: tuple[str, ...],
+    labels: tuple[str, ...],
+    column: str | None,
+    layer: str | None,
+    ignore: tuple[int, ...],
+    json_path: Path | None,
+    bands: Any,
+    nodata: float | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    r"""Score MODEL on labelled scenes: IoU, F1, precision and recall of each class, and the confusion.
+
+    \b
+    geounet evaluate water --scene scene.tif --labels truth.tif --json scores.json
+    geounet evaluate model.safetensors --scene a.tif --labels a.gpkg --column class
+    """
+    if len(scenes) != len(labels):
+        raise click.UsageError(f"{len(scenes)} --scene and {len(labels)} --labels: give one --labels for each --scene.")
+    from ..evaluation import evaluate as run
+    from ..nn.segmenter import load
+    from ..output import check_output
+    from ..raster.labels import open_labels
+    from ..raster.sampler import Pair
+    from ..raster.scene import open_scene
+
+    if json_path:
+        check_output(json_path, overwrite=overwrite)
+    segmenter = load(model)
+    pairs = []
+    for scene, truth in zip(scenes, labels, strict=True):
+        opened = open_scene(scene, bands=bands, nodata=nodata)
+        known = open_labels(truth, opened.grid, segmenter.legend, column=column, layer=layer, ignore=ignore)
+        talk.notes([*opened.notes, *known.notes])
+        pairs.append(Pair(opened, known))
+    with talk.progress("evaluating") as progress:
+        scores = run(segmenter, pairs, progress=progress, **options)
+    report = scores.report()
+    talk.table(
+        f"{report['pixels']:,} pixels, {report['ignored']:,} ignored",
+        ["class", "IoU", "F1", "precision", "recall", "pixels"],
+        [
+            [name, *(percent(row[key]) for key in ("iou", "f1", "precision", "recall")), f"{row['support']:,}"]
+            for name, row in report["classes"].items()
+        ],
+    )
+    talk.say(
+        f"macro IoU {percent(report['macro']['iou'])}, macro F1 {percent(report['macro']['f1'])}, "
+        f"accuracy {percent(report['micro']['accuracy'])}"
+    )
+    talk.table(
+        "confusion, pixels (rows true, columns mapped)",
+        ["", *scores.names],
+        [[name, *(f"{count:,}" for count in row)] for name, row in zip(scores.names, report["confusion"], strict=True)],
+    )
+    if json_path:
+        talk.say(str(scores.to_json(json_path, overwrite=overwrite)))

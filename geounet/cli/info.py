@@ -1,0 +1,81 @@
+"""``geounet info``."""
+
+import click
+
+from .shared import Talk, common, scene_options
+
+
+@click.command()
+@click.argument("file", nargs=-1, required=True)
+@scene_options
+@common
+def info(talk: Talk, file: tuple[str, ...], bands: object, nodata: float | None) -> None:
+    r"""Say what FILE is: a scene's grid and bands, or a model's bands, classes and provenance.
+
+    \b
+    geounet info scene.tif
+    geounet info water
+    """
+    from ..nn.segmenter import bundled
+
+    if len(file) == 1 and (file[0] in bundled() or file[0].endswith(".safetensors")):
+        from ..nn.segmenter import load
+
+        talk.say(model_card(load(file[0])))
+    else:
+        talk.say(scene_card(file, bands, nodata))
+
+
+def scene_card(file: tuple[str, ...], bands: object, nodata: float | None) -> str:
+    """Lines on a scene."""
+    from ..inference.suitability import probe
+    from .shared import open_argument
+
+    scene = open_argument(file, bands, nodata)
+    grid = scene.grid
+    height, width = grid.shape
+    size = grid.pixel_size_m
+    lines = [
+        scene.source,
+        f"  size        {width} × {height} pixels, blocks of {scene.block_shape[1]} × {scene.block_shape[0]}, {scene.dtype}",
+        f"  CRS         {grid.crs.to_string() if grid.crs else 'none'}",
+        f"  pixel       {abs(grid.transform.a):g} × {abs(grid.transform.e):g} CRS units"
+        + (f", {size:.4g} m" if size else ""),
+        f"  bounds      {', '.join(f'{value:g}' for value in grid.bounds)}",
+    ]
+    stats = probe(scene)
+    if stats.count:
+        lines.append(f"  valid       {stats.valid_share:.1%} of {stats.pixels:,} pixels looked at")
+        for name, (low, middle, high) in zip(scene.bands, stats.quantiles([0.02, 0.5, 0.98]), strict=True):
+            lines.append(f"  {name:<11} 2 % {low:.5g}, median {middle:.5g}, 98 % {high:.5g}")
+    else:
+        lines += [f"  {name}" for name in scene.bands]
+        lines.append("  no valid pixel was found where it was looked for")
+    return "\n".join([*lines, *(f"  note: {note}" for note in scene.notes)])
+
+
+def model_card(model: object) -> str:
+    """Lines on a model."""
+    from ..nn.segmenter import Segmenter
+
+    assert isinstance(model, Segmenter)
+    about = model.info
+    provenance = about.provenance
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    lines = [
+        f"{about.name}: {about.description}",
+        f"  network     {type(model.network).__name__}, {parameters:,} parameters, hash {model.hash[:16]}",
+        f"  bands       {', '.join(band.name for band in model.bands)}" + _units(model),
+        f"  pixel size  {about.pixel_size:g} m" if about.pixel_size else "  pixel size  not said",
+        f"  classes     {', '.join(f'{c.code} {c.name}' for c in about.legend.classes)}",
+    ]
+    for split, scores in provenance.get("metrics", {}).items():
+        values = ", ".join(f"{name} {value:.3f}" for name, value in scores["iou"].items())
+        lines.append(f"  {split:<11} IoU {values} ({scores['pixels']:,} pixels)")
+    texts = {key: provenance.get(key) for key in ("data", "licence", "citation")} | {"note": about.notes}
+    return "\n".join([*lines, *(f"  {key:<11} {text}" for key, text in texts.items() if text)])
+
+
+def _units(model: object) -> str:
+    units = sorted({band.unit for band in model.bands if band.unit})  # type: ignore[attr-defined]
+    return f" ({', '.join(units)})" if units else ""

@@ -1,0 +1,80 @@
+"""``geounet train``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .shared import Talk, common, overwrite_option, percent
+
+if TYPE_CHECKING:
+    from ..training import Epoch
+
+
+@click.command()
+@click.argument("config", type=Path, required=False)
+@click.option("-o", "--out", type=Path, help="Run folder to make.  [default: runs/CONFIG]")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override the config (repeatable)."
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a config, for editors, and end.")
+@overwrite_option
+@common
+def train(
+    talk: Talk, config: Path | None, out: Path | None, overrides: tuple[str, ...], schema: bool, overwrite: bool
+) -> None:
+    r"""Train a model from CONFIG, a YAML file; write a run folder with model, metrics, plots and the config as used.
+
+    \b
+    geounet train configs/water-hls.yaml
+    geounet train my.yaml -o runs/second --set training.epochs=80 --set sampler.seed=1
+    """
+    from .. import config as configs
+
+    if schema:
+        click.echo(json.dumps(configs.schema(), indent=2))
+        return
+    if config is None:
+        raise click.UsageError("Missing argument 'CONFIG'.")
+    import yaml
+
+    from ..report import plot_confusion, plot_curves
+    from ..training import train as run
+
+    loaded = configs.load_config(config, overrides)
+    pairs = loaded.pairs()
+    talk.notes([note for split in pairs.values() for pair in split for note in (*pair.scene.notes, *pair.labels.notes)])
+    talk.say(", ".join(f"{split}: {len(chosen)} scenes" for split, chosen in pairs.items()))
+    with talk.progress("training") as progress:
+        result = run(
+            pairs, out or Path("runs") / config.stem, **loaded.sections(), overwrite=overwrite,
+            progress=lambda epoch: _tell(talk, epoch, progress),
+        )  # fmt: skip
+    used = yaml.safe_dump(dict(loaded.values), sort_keys=False, allow_unicode=True)
+    (result.folder / "config.yaml").write_text(used, encoding="utf-8")
+    plot_curves(result.history, result.folder / "curves.png")
+    plot_confusion(result.validation.confusion, result.validation.names, result.folder / "confusion.png")
+    for split, scores in (("validate", result.validation), ("test", result.test)):
+        if scores:
+            classes = scores.report()["classes"]
+            talk.table(
+                split,
+                ["class", "IoU", "F1", "precision", "recall", "pixels"],
+                [
+                    [name, *(percent(row[key]) for key in ("iou", "f1", "precision", "recall")), f"{row['support']:,}"]
+                    for name, row in classes.items()
+                ],
+            )
+    talk.say(str(result.folder / "model.safetensors"))
+
+
+def _tell(talk: Talk, epoch: "Epoch", progress: Callable[[float], None]) -> None:
+    progress(epoch.epoch / epoch.epochs)
+    if talk.verbose:
+        values = epoch.values
+        talk.say(
+            f"epoch {epoch.epoch}/{epoch.epochs}  loss {values['loss']:.4f}  validation {values['val_loss']:.4f}  "
+            f"mIoU {values['val_miou']:.4f}{'  *' if epoch.best else ''}"
+        )

@@ -1,0 +1,312 @@
+"""A config is a call written down: each section holds one function's keyword arguments.
+
+Relative paths are relative to the config file; ``${VAR:-default}`` is expanded from the environment; an unknown
+key is refused with the nearest known one.
+"""
+
+import csv
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from .core.legend import Legend
+from .errors import ConfigError, GeoUNetError
+from .raster.labels import open_labels
+from .raster.sampler import Pair
+from .raster.scene import open_scene
+from .training import Augmentation, Card, Fitting, Loss, Network, Sampling
+
+S = TypeVar("S")
+SPLITS = ("train", "validate", "test")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV with one row a scene, which says where its labels are and which split it is in."""
+
+    path: str
+    scene: str = "scene"
+    """Column with the path of the scene, relative to the table."""
+    labels: str | None = None
+    """Column with the path of the labels, relative to the table."""
+    split: str = "split"
+    """Column with the split."""
+    group: str | None = None
+    """Column with the group: scenes that share ground, or a date."""
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "validate": "val", "test": "test"})
+    """What the table calls each split."""
+    leave_out: Sequence[Mapping[str, str | int | float]] = ()
+    """Rows that match all columns of one of these are left out."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Which images, and which of their bands."""
+
+    train: str | Sequence[str] = ()
+    """Paths or globs, one scene a match."""
+    validate: str | Sequence[str] = ()
+    test: str | Sequence[str] = ()
+    table: Table | None = None
+    """Instead of the three."""
+    bands: Sequence[str] | None = None
+    """Bands to train on, in this order; by default all that the scenes have."""
+    names: Sequence[str] | Mapping[str, int] | None = None
+    """Names of the bands in file order, or name: index, where the files do not say."""
+    nodata: float | None = None
+    """Over what the files declare."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """True classes, and what their codes mean."""
+
+    legend: Mapping[int, str]
+    path: str | None = None
+    """One file for all scenes, or a pattern with ``{stem}``; not with a table that has a labels column."""
+    colors: Mapping[int | str, str | Sequence[int]] = field(default_factory=dict)
+    column: str | None = None
+    layer: str | None = None
+    background: int | None = None
+    ignore: Sequence[int] = ()
+    unknown: Literal["raise", "ignore"] = "raise"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All sections of a config."""
+
+    scenes: Scenes
+    labels: LabelOptions
+    sampler: Sampling = field(default_factory=Sampling)
+    model: Network = field(default_factory=Network)
+    loss: Loss = field(default_factory=Loss)
+    augment: Augmentation = field(default_factory=Augmentation)
+    training: Fitting = field(default_factory=Fitting)
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config and the folder that its paths are relative to."""
+
+    path: Path
+    config: Config
+    values: Mapping[str, Any]
+    """As written, expanded, with overrides."""
+
+    def pairs(self) -> dict[str, list[Pair]]:
+        """Scenes with their labels, by split; opened, not read.
+
+        Raises
+        ------
+        ConfigError
+            A path matches nothing, or labels are not said.
+        """
+        labels = self.config.labels
+        legend = Legend.of(labels.legend, labels.colors)
+        return {
+            split: [self._pair(legend, *row) for row in rows]
+            for split, rows in (self._table() if self.config.scenes.table else self._globs()).items()
+        }
+
+    def sections(self) -> dict[str, Any]:
+        """Keyword arguments of `train`."""
+        names = ("sampler", "model", "loss", "augment", "training", "inference", "card")
+        return {name: getattr(self.config, name) for name in names}
+
+    def _pair(self, legend: Legend, scene_path: Path, labels_path: Path, group: str) -> Pair:
+        options, scenes = self.config.labels, self.config.scenes
+        scene = open_scene(scene_path, bands=scenes.names, nodata=scenes.nodata)
+        if scenes.bands is not None:
+            scene = scene.select(scenes.bands)
+        labels = open_labels(
+            labels_path, scene.grid, legend, column=options.column, layer=options.layer,
+            background=options.background, ignore=options.ignore, unknown=options.unknown,
+        )  # fmt: skip
+        return Pair(scene, labels, group)
+
+    def _resolve(self, text: str) -> Path:
+        return Path(os.path.normpath(self.path.absolute().parent / Path(text).expanduser()))
+
+    def _table(self) -> dict[str, list[tuple[Path, Path, str]]]:
+        table = self.config.scenes.table
+        assert table is not None
+        path = self._resolve(table.path)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot read the table {path}: {error.strerror}.") from error
+        needed = {table.scene, table.split, *filter(None, (table.labels, table.group))}
+        if missing := needed - set(rows[0] if rows else ()):
+            raise ConfigError(
+                f"{path} has no column {', '.join(sorted(missing))}; it has {', '.join(rows[0] if rows else ())}."
+            )
+        chosen: dict[str, list[tuple[Path, Path, str]]] = {}
+        for split, name in table.splits.items():
+            chosen[split] = [
+                (
+                    path.parent / row[table.scene],
+                    path.parent / row[table.labels]
+                    if table.labels
+                    else self._labels_of(path.parent / row[table.scene]),
+                    row[table.group] if table.group else "",
+                )
+                for row in rows
+                if row[table.split] == name
+                and not any(all(row.get(k) == str(v) for k, v in rule.items()) for rule in table.leave_out)
+            ]
+        return chosen
+
+    def _globs(self) -> dict[str, list[tuple[Path, Path, str]]]:
+        chosen: dict[str, list[tuple[Path, Path, str]]] = {}
+        for split in SPLITS:
+            patterns = getattr(self.config.scenes, split)
+            for pattern in [patterns] if isinstance(patterns, str) else patterns:
+                full = self._resolve(pattern)
+                found = [full] if full.exists() else sorted(Path(full.anchor).glob(str(full.relative_to(full.anchor))))
+                if not found:
+                    raise ConfigError(f"{self.path}: scenes.{split} names {pattern}, and nothing matches {full}.")
+                chosen.setdefault(split, []).extend((scene, self._labels_of(scene), "") for scene in found)
+        return chosen
+
+    def _labels_of(self, scene: Path) -> Path:
+        pattern = self.config.labels.path
+        if pattern is None:
+            raise ConfigError(
+                f"{self.path}: labels.path is missing: name a file, or a pattern such as labels/{{stem}}.tif."
+            )
+        return self._resolve(pattern.replace("{stem}", scene.stem))
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Read, expand and check a config.
+
+    Parameters
+    ----------
+    path : path
+        YAML.
+    overrides : sequence of str
+        ``section.key=value``, the value as YAML.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, a key is unknown or missing, or a value is of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no sections; a config begins with scenes: and labels:.")
+    values = expand(values)
+    for override in overrides:
+        _override(values, override)
+    return LoadedConfig(path, section(Config, values, str(path)), values)
+
+
+def section(kind: type[S], values: Any, where: str) -> S:
+    """Values as a dataclass, checked.
+
+    Raises
+    ------
+    ConfigError
+        Naming `where`, what was found and the nearest known key.
+    """
+    _known_keys(kind, values, where)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except GeoUNetError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        found = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise ConfigError(f"{where}: {at}: {_sentence(first['msg'])}{found}{more}.") from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a config, for editors."""
+    return TypeAdapter(Config).json_schema()
+
+
+def expand(value: Any) -> Any:
+    """Replace ``${VAR}`` and ``${VAR:-default}`` in all strings.
+
+    Raises
+    ------
+    ConfigError
+        A variable is not set and has no default.
+
+    Examples
+    --------
+    >>> expand({"path": "${NO_SUCH_VARIABLE:-data}/scene.tif"})
+    {'path': 'data/scene.tif'}
+    """
+    if isinstance(value, dict):
+        return {key: expand(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [expand(one) for one in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", _variable, value)
+    return value
+
+
+def _variable(match: re.Match[str]) -> str:
+    name, default = match.groups()
+    value = os.environ.get(name) or default
+    if value is None:
+        raise ConfigError(f"the config uses ${{{name}}}, which is not set: set it, or write ${{{name}:-default}}.")
+    return value
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    name, sign, value = text.partition("=")
+    *parents, last = name.strip().replace("-", "_").split(".")
+    if not sign or not parents:
+        raise ConfigError(f"--set takes section.key=value, not {text!r}.")
+    place = values
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {text}: {parent} is not a section.")
+    place[last] = yaml.safe_load(value)
+
+
+def _known_keys(kind: Any, values: Any, where: str) -> None:
+    """Refuse keys that a dataclass does not have, here and in the sections below."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} should hold keys and values, not {values!r}.")
+    known = {f.name: f.type for f in fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+        inner = _dataclass_of(known[key])
+        if inner is not None and value is not None:
+            _known_keys(inner, value, f"{where}: {key}")
+
+
+def _dataclass_of(kind: Any) -> Any:
+    """Return the dataclass that an annotation names, alone or with None."""
+    candidates = getattr(kind, "__args__", (kind,))
+    return next((one for one in candidates if isinstance(one, type) and is_dataclass(one)), None)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].lower() + text[1:]

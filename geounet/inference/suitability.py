@@ -1,0 +1,110 @@
+"""Can this scene be what the model was trained on? Bands by name, then pixel size, then values."""
+
+import math
+
+import numpy as np
+from rasterio.windows import Window
+
+from ..core.stats import BandStats
+from ..errors import ModelMismatchError
+from ..nn.segmenter import Segmenter
+from ..raster.scene import Scene
+
+PIXEL_SIZE_FACTOR = 4.0
+"""Beyond this ratio of pixel sizes the objects a network knows have other shapes; 10 m and 30 m still pass."""
+VALUE_FACTOR = 15.0
+"""Beyond this ratio of bright values two scales differ. A scene all of dark water is some 5 times darker than a
+mixed one; 8-bit numbers are some 30 times, reflectances of 0 to 1 are 10 000 times below reflectance × 10 000."""
+PROBES = 5
+"""Windows along each axis that a scene's values are looked up in."""
+PROBE_SIZE = 64
+
+
+def check_suitable(scene: Scene, model: Segmenter) -> list[str]:
+    """Doubts about using a model on a scene, one sentence each.
+
+    Parameters
+    ----------
+    scene : Scene
+        With the bands that the model reads, in its order.
+
+    Returns
+    -------
+    list of str
+        What a person should know and that does not stop the work.
+
+    Raises
+    ------
+    ModelMismatchError
+        The pixel size differs more than fourfold, or the values are on another scale.
+    """
+    doubts = _pixel_size(scene, model)
+    _values(scene, model)
+    return doubts
+
+
+def _pixel_size(scene: Scene, model: Segmenter) -> list[str]:
+    wanted, found = model.info.pixel_size, scene.grid.pixel_size_m
+    if wanted is None:
+        return []
+    if found is None:
+        return [f"{scene.source} does not say its pixel size; the model was trained on pixels of {wanted:g} m."]
+    ratio = found / wanted
+    if not 1 / PIXEL_SIZE_FACTOR <= ratio <= PIXEL_SIZE_FACTOR:
+        raise ModelMismatchError(
+            f"{scene.source} has pixels of {found:.3g} m; the model was trained on {wanted:g} m, and what it learnt of "
+            "shapes does not carry that far. Resample the scene (gdalwarp -tr), use a model for its pixel size, "
+            "or pass --force (force=True) to go on all the same."
+        )
+    if abs(math.log2(ratio)) > 0.5:
+        return [f"{scene.source} has pixels of {found:.3g} m; the model was trained on {wanted:g} m."]
+    return []
+
+
+def probe(scene: Scene) -> BandStats:
+    """Statistics of some windows spread evenly over a scene, by band."""
+    height, width = scene.grid.shape
+    stats = BandStats.empty(len(scene.bands))
+    rows, cols = (
+        np.unique(np.linspace(0, max(length - PROBE_SIZE, 0), PROBES).astype(int)) for length in (height, width)
+    )
+    for row in rows.tolist():
+        for col in cols.tolist():
+            chip = scene.read(Window(col, row, min(PROBE_SIZE, width - col), min(PROBE_SIZE, height - row)))
+            stats += BandStats.of(chip.pixels, chip.valid)
+    return stats
+
+
+def _values(scene: Scene, model: Segmenter) -> None:
+    known = np.array([[band.percentiles.get(key, np.nan) for key in ("50", "99")] for band in model.bands])
+    stats = probe(scene)
+    if not stats.count or not np.isfinite(known).all():
+        return
+    bright = stats.quantiles([0.99])[:, 0]
+    comparable = (bright > 0) & (known[:, 1] > 0)
+    ratios = np.log(bright[comparable] / known[comparable, 1])
+    ratio = float(np.exp(np.median(ratios))) if ratios.size else 1.0
+    eight_bit = scene.dtype == np.uint8 and float(np.median(known[:, 0])) > 255
+    if 1 / VALUE_FACTOR <= ratio <= VALUE_FACTOR and not eight_bit:
+        return
+    low, high = float(stats.minimum.min()), float(stats.maximum.max())
+    raise ModelMismatchError(
+        f"{scene.source} holds values from {low:g} to {high:g} ({scene.dtype}), bright ones (99 %) near "
+        f"{float(np.median(bright)):.3g}; the model expects {_unit(model)}, bright ones near "
+        f"{float(np.median(known[:, 1])):.3g}. {_advice(ratio, eight_bit)} "
+        "Or pass --force (force=True) to go on all the same."
+    )
+
+
+def _unit(model: Segmenter) -> str:
+    units = sorted({band.unit for band in model.bands if band.unit})
+    return " and ".join(units) if units else "values as it was trained on"
+
+
+def _advice(ratio: float, eight_bit: bool) -> str:
+    if eight_bit:
+        return (
+            "These are 8-bit digital numbers or a picture made for the eye: "
+            "use the product with calibrated values (for Landsat, Level-2 surface reflectance)."
+        )
+    return f"The scale differs about {max(ratio, 1 / ratio):.0f}-fold: bring the scene to the model's unit first."

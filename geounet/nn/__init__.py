@@ -1,0 +1,1 @@
+"""Networks on tensors without a place: layers, losses, augmentations, model files, and how to run them here."""
