@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import rasterio
 import shapely
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,15 +21,16 @@ from matplotlib.path import Path as MplPath
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from .core.grid import Grid
-from .core.legend import Legend
+from .core.legend import ClassInfo, Legend
 from .core.metrics import Confusion
 from .core.windows import edges
 from .output import atomic
-from .raster.labels import Labels
+from .raster.gdal import open_raster, quiet
+from .raster.geotiff import read_legend
+from .raster.labels import Labels, open_labels
 from .raster.scene import Scene
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -234,30 +234,29 @@ def plot_map(
 
     Raises
     ------
-    GridError
-        The mask does not meet the scene.
+    LabelError, GridError
+        The mask cannot be read, or does not meet the scene.
     OutputExistsError, OutputError
         The file is there already and `overwrite` is not set, or its folder is not.
     """
-    legend = legend or (labels.legend if labels else _legend_of(mask_path))
-    window, codes = _mask(scene.grid, mask_path, size)
-    grid = scene.grid.crop(window)
-    photo = composite(scene, window, size)
-    painted = _paint(legend.encode(codes, ignore=_nodata_of(mask_path), unknown="ignore"), legend)
+    legend = legend or (labels.legend if labels else read_legend(Path(mask_path)))
+    mask = open_labels(mask_path, scene.grid, legend, unknown="ignore")
+    window = _extent(scene.grid, mask_path)
+    grid, photo, ids = scene.grid.crop(window), composite(scene, window, size), _thin(mask, window, size)
     panels: list[tuple[str, NDArray[np.uint8]]] = [("Image", photo)]
     if labels:
-        panels.append(("Labels", _paint(_thin(labels, window, size), legend)))
-    panels.append(("Map", painted))
+        panels.append(("Labels", _paint(_thin(labels, window, size), labels.legend)))
+    panels.append(("Map", _paint(ids, legend)))
     if polygons is not None:
         panels.append(("Polygons", photo))
-    figure, drawn = _map_figure(grid.shape, len(panels), title)
+    seen = np.isin(np.arange(len(legend)), ids)
+    key = [info for info, there in zip(legend.classes, seen, strict=True) if there]
+    figure, drawn = _map_figure(grid.shape, len(panels), title, key)
     for axes, (name, picture) in zip(drawn, panels, strict=True):
         _show(axes, picture, grid.shape, name)
     if polygons is not None:
         _outline(drawn[-1], polygons, grid, legend)
     _scale_bar(drawn[0], grid)
-    shares = np.bincount(legend.encode(codes, ignore=_nodata_of(mask_path), unknown="ignore").ravel())[: len(legend)]
-    _key(figure, legend, [k for k in range(len(legend)) if k < len(shares) and shares[k]] or list(range(len(legend))))
     return _save(figure, path, overwrite)
 
 
@@ -306,17 +305,17 @@ def _stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(values, (2, 98))
     if low == high:
         return np.full(values.shape, 128, np.uint8)
-    return np.rint(255 * np.clip((values - low) / (high - low), 0, 1) ** GAMMA).astype(np.uint8)
+    bright: NDArray[np.uint8] = np.rint(255 * np.clip((values - low) / (high - low), 0, 1) ** GAMMA).astype(np.uint8)
+    return bright
 
 
-def _mask(grid: Grid, path: PathLike, size: int) -> tuple[Window, NDArray[Any]]:
-    """The part of the scene that a mask covers, and its codes, thinned to `size`."""
-    with rasterio.open(path) as source:
-        same = source.shape == grid.shape
-        window = grid.window if same else grid.window_of(tuple(source.bounds), source.crs)
-        step = max(1, -(-max(source.shape) // size))
-        shape = tuple(-(-length // step) for length in source.shape)
-        return window, source.read(1, out_shape=shape, resampling=Resampling.nearest)
+def _extent(grid: Grid, path: PathLike) -> Window:
+    """The part of the scene that a mask covers."""
+    with quiet():  # a mask without a place has the scene's pixels
+        dataset = open_raster(os.fspath(path))
+    with dataset:
+        own = Grid(dataset.shape, dataset.transform, dataset.crs)
+    return grid.window if own.shape == grid.shape else grid.window_of(own.bounds, own.crs)
 
 
 def _thin(labels: Labels, window: Window, size: int) -> NDArray[Any]:
@@ -335,34 +334,23 @@ def _paint(ids: NDArray[Any], legend: Legend) -> NDArray[np.uint8]:
     """Ids in the colours of the legend, (y, x, RGBA); clear where there is no class."""
     table = np.zeros((legend.ignore_index + 1, 4), np.uint8)
     table[: len(legend)] = [(*info.color, 255) for info in legend.classes]
-    return table[ids]
+    return np.asarray(table[ids])
 
 
-def _nodata_of(path: PathLike) -> list[int]:
-    with rasterio.open(path) as source:
-        return [] if source.nodata is None else [int(source.nodata)]
-
-
-def _legend_of(path: PathLike) -> Legend:
-    """Legend of the codes that a mask holds, in the colours of its table."""
-    with rasterio.open(path) as source:
-        held = sorted(set(np.unique(source.read(1)).tolist()) - {source.nodata})
-        try:
-            table = source.colormap(1)
-        except ValueError:  # what rasterio says of a band without a colour table
-            table = {}
-    colors = {code: table[code][:3] for code in held if code in table}
-    return Legend.of({code: f"class {code}" for code in held or [0]}, colors)
-
-
-def _map_figure(shape: tuple[int, int], count: int, title: str | None) -> tuple[Figure, list[Axes]]:
-    """Panels in one row, each as tall and wide as the ground is, with room for a title above and a key below."""
+def _map_figure(
+    shape: tuple[int, int], count: int, title: str | None, key: Sequence[ClassInfo]
+) -> tuple[Figure, list[Axes]]:
+    """Panels in one row, each as tall and wide as the ground is, a title above and the key below."""
     height, width = shape
     tall = min(max(height / width, 0.3), 3.0)
-    side = 4.0 if tall <= 1 else 4.0 / tall**0.5
-    gap, edge, above, below = 0.14, 0.14, 0.42 + (0.34 if title else 0), 0.5
-    wide, high = count * side + (count - 1) * gap + 2 * edge, side * tall + above + below
-    figure = Figure(figsize=(wide, high), dpi=150, facecolor="white")
+    side = 3.2 / max(tall, 1) ** 0.5
+    gap, edge = 0.14, 0.14  # inches, as all here
+    wide = max(count * side + (count - 1) * gap + 2 * edge, 4.0)
+    names = [*(_clip(info.name) for info in key), "no data"]
+    cols = max(1, min(len(names), int((wide - 2 * edge) / (0.55 + 0.1 * max(map(len, names))))))
+    above, below = 0.42 + (0.34 if title else 0), 0.26 + 0.24 * -(-len(names) // cols)
+    high = side * tall + above + below
+    figure = Figure(figsize=(wide, high), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     drawn = [
         figure.add_axes(((edge + k * (side + gap)) / wide, below / high, side / wide, side * tall / high))
@@ -370,6 +358,14 @@ def _map_figure(shape: tuple[int, int], count: int, title: str | None) -> tuple[
     ]
     if title:
         figure.text(edge / wide, 1 - 0.12 / high, title, fontsize=14, fontweight="bold", color=INK, va="top")
+    handles = [
+        *(Patch(facecolor=_hex(info.color), edgecolor="#00000030") for info in key),
+        Patch(facecolor=NOWHERE, edgecolor="#b9c1c6", hatch="/////"),
+    ]
+    figure.legend(
+        handles, names, loc="lower center", ncols=cols, frameon=False, fontsize=10, labelcolor=INK,
+        handlelength=1.3, handleheight=1.0, columnspacing=1.6, borderaxespad=0.35,
+    )  # fmt: skip
     return figure, drawn
 
 
@@ -399,8 +395,8 @@ def _outline(axes: Axes, polygons: Any, grid: Grid, legend: Legend) -> None:
         dark, line = ((*_unit(color, part), 1.0) for color, part in ((info.color, 0.35), (info.color, 1.0)))
         for collection in (
             glaze,
-            LineCollection(rings, colors=[dark], linewidths=1.1, alpha=0.55),
-            LineCollection(rings, colors=[line], linewidths=0.6),
+            LineCollection(rings, colors=[dark], linewidths=0.9, alpha=0.55),
+            LineCollection(rings, colors=[line], linewidths=0.5),
         ):
             collection.set_zorder(2)
             axes.add_collection(collection, autolim=False)
@@ -428,18 +424,6 @@ def _scale_bar(axes: Axes, grid: Grid) -> None:
               path_effects=[withStroke(linewidth=4.6, foreground="#000000a0")])  # fmt: skip
     axes.text(left + bar / 2, low - 0.02 * height, text, color="white", fontsize=9, fontweight="bold", ha="center",
               va="bottom", zorder=4, path_effects=halo)  # fmt: skip
-
-
-def _key(figure: Figure, legend: Legend, ids: Sequence[int]) -> None:
-    """Names and colours of the classes in one row below, and of what is no data."""
-    handles = [
-        Patch(facecolor=_hex(legend.classes[k].color), edgecolor="#00000030", label=legend.classes[k].name) for k in ids
-    ]
-    handles.append(Patch(facecolor=NOWHERE, edgecolor="#b9c1c6", hatch="/////", label="no data"))
-    figure.legend(
-        handles=handles, loc="lower center", ncols=min(len(handles), 10), frameon=False, fontsize=10, labelcolor=INK,
-        handlelength=1.3, handleheight=1.0, columnspacing=1.6, borderaxespad=0.35,
-    )  # fmt: skip
 
 
 def _unit(color: Sequence[int], part: float = 1.0) -> tuple[float, float, float]:

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from pyproj import CRS as ProjCRS
 from pyproj import Proj, Transformer
 from pyproj.enums import TransformDirection
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from ..errors import GridError
 
 AREAL_TOLERANCE = 0.01
-"""A projection whose areas are true to this part is taken at its word; UTM is true to 0.2 %."""
+"""A projection whose areas are true to this part all over a grid is taken at its word; UTM is true to 0.2 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,14 @@ class Grid:
         height, width = self.shape
         corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], dtype=float).T
         with np.errstate(all="ignore"):
-            there = _apply(~other.transform, *_apply(self.transform, *corners))
+            there = apply(~other.transform, *apply(self.transform, *corners))
         return bool(np.all(np.abs(there - corners) <= tolerance))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north of the grid's corners, in units of the CRS."""
         height, width = self.shape
-        x, y = _apply(self.transform, np.array([0, width, 0, width], float), np.array([0, 0, height, height], float))
+        x, y = apply(self.transform, np.array([0, width, 0, width], float), np.array([0, 0, height, height], float))
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def window_of(self, bounds: tuple[float, float, float, float], crs: CRS | None = None) -> Window:
@@ -126,8 +128,13 @@ class Grid:
         if crs is not None and crs != self.crs:
             if self.crs is None:
                 raise GridError(f"bounds are in {crs}, but the scene has no CRS: give them in its own coordinates.")
-            west, south, east, north = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
-        col, row = _apply(~self.transform, np.array([west, east, west, east]), np.array([south, south, north, north]))
+            try:
+                west, south, east, north = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
+            except (CRSError, CPLE_BaseError) as error:
+                raise GridError(f"bounds {bounds} in {crs} cannot be brought to the scene's {self.crs}: {error}") from error
+            if not np.isfinite([west, south, east, north]).all():
+                raise GridError(f"bounds {bounds} in {crs} have no place in the scene's {self.crs}.")
+        col, row = apply(~self.transform, np.array([west, east, west, east]), np.array([south, south, north, north]))
         height, width = self.shape
         nearly = 1e-6  # a bound on a pixel's edge stays there
         left, right = int(np.floor(col.min() + nearly)), int(np.ceil(col.max() - nearly))
@@ -150,8 +157,8 @@ class Grid:
     def pixel_areas(self, window: Window | None = None) -> NDArray[np.float64]:
         """True area of the pixels in `window`, m²: (), (height, 1) or (height, width), as it varies.
 
-        Planar where the projection keeps areas to 1 %, otherwise measured on an equal-area plane of the
-        same ellipsoid.
+        Planar where the projection keeps areas to 1 % all over the grid, otherwise measured on an equal-area
+        plane of the same ellipsoid; NaN off Earth.
 
         Raises
         ------
@@ -166,12 +173,14 @@ class Grid:
         if ground.columns_alike and self.transform.b == self.transform.d == 0:
             width = 1
         rows, cols = np.mgrid[0 : height + 1, 0 : width + 1].astype(float)
-        x, y = _apply(self.transform, cols + window.col_off, rows + window.row_off)
+        x, y = apply(self.transform, cols + window.col_off, rows + window.row_off)
         east, north = ground.project(x, y)
         # half the cross product of each pixel's diagonals
-        down = (east[1:, 1:] - east[:-1, :-1], north[1:, 1:] - north[:-1, :-1])
-        up = (east[:-1, 1:] - east[1:, :-1], north[:-1, 1:] - north[1:, :-1])
-        return np.asarray(np.abs(down[0] * up[1] - down[1] * up[0]) / 2)
+        with np.errstate(invalid="ignore"):  # infinite corners
+            down = (east[1:, 1:] - east[:-1, :-1], north[1:, 1:] - north[:-1, :-1])
+            up = (east[:-1, 1:] - east[1:, :-1], north[:-1, 1:] - north[1:, :-1])
+            area = np.abs(down[0] * up[1] - down[1] * up[0]) / 2
+        return np.where(np.isfinite(area), area, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +206,7 @@ class Ground:
         """
         if grid.crs is None or not grid.placed:
             raise GridError("the raster has no place on Earth (no CRS or no transform), so areas in m² are unknown.")
-        west, south, east, north = grid.bounds
-        return _ground(grid.crs.to_wkt(), (west + east) / 2, (south + north) / 2)
+        return _ground(grid.crs.to_wkt(), grid.bounds)
 
     def project(
         self, x: NDArray[np.float64], y: NDArray[np.float64]
@@ -215,30 +223,32 @@ class Ground:
 
 
 @lru_cache(maxsize=64)
-def _ground(wkt: str, x: float, y: float) -> Ground:
+def _ground(wkt: str, bounds: tuple[float, float, float, float]) -> Ground:
     crs = ProjCRS.from_wkt(wkt)
     geodetic = crs.geodetic_crs
     if geodetic is None or (ellipsoid := geodetic.ellipsoid) is None:
         raise GridError(f"the CRS {crs.name!r} does not refer to the Earth, so areas in m² are unknown.")
     to_lonlat = Transformer.from_crs(crs, geodetic, always_xy=True)
-    lon, lat = to_lonlat.transform(x, y, direction=TransformDirection.FORWARD)
+    west, south, east, north = bounds
+    x, y = np.meshgrid(np.linspace(west, east, 3), np.linspace(south, north, 3))
+    lons, lats = (v.ravel() for v in to_lonlat.transform(x, y, direction=TransformDirection.FORWARD))
     unit = None
-    if crs.is_projected:
-        scale = Proj(crs).get_factors(lon, lat).areal_scale if np.isfinite([lon, lat]).all() else np.inf
-        if abs(scale - 1) <= AREAL_TOLERANCE:
+    if crs.is_projected and np.isfinite([lons, lats]).all():
+        scale = np.asarray(Proj(crs).get_factors(lons, lats).areal_scale)
+        if np.all(np.abs(scale - 1) <= AREAL_TOLERANCE):
             unit = float(crs.axis_info[0].unit_conversion_factor)
     flattening = (
         f"+rf={ellipsoid.inverse_flattening}" if ellipsoid.inverse_flattening else f"+b={ellipsoid.semi_minor_metre}"
     )
-    centre = lon if np.isfinite(lon) else 0.0
+    centre = lons[4] if np.isfinite(lons[4]) else 0.0
     plane = Proj(f"+proj=cea +lat_ts=0 +lon_0={centre} +a={ellipsoid.semi_major_metre} {flattening}")
     method = crs.coordinate_operation.method_name if crs.is_projected and crs.coordinate_operation else ""
     columns_alike = crs.is_geographic or ("Mercator" in method and not {"Transverse", "Oblique"} & set(method.split()))
     return Ground(unit, columns_alike, geodetic, to_lonlat, plane)
 
 
-def _apply(transform: Affine, col: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Send arrays through an affine transform, (2, ...)."""
+def apply(transform: Affine, col: NDArray[np.float64], row: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Arrays of columns and rows sent through an affine transform, (2, ...): x and y, or back with its inverse."""
     a, b, c, d, e, f = transform[:6]
     return np.stack([a * col + b * row + c, d * col + e * row + f])
 

@@ -271,7 +271,8 @@ def _convert(graph: _Graph, segmenter: Segmenter) -> Any:
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
         # Group normalisation asks whether an image is a single pixel; the answer is no at any size run here.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"torch\.nn\.functional")
+        tracer = torch.jit.TracerWarning  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", category=tracer, module=r"torch\.nn\.functional")
         example = torch.zeros(1, len(segmenter.bands), side, side)
         traced = torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]
         # A name of its own: the frontend calls the decoder, but does not keep it alive. No memory is shared with

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -100,6 +100,9 @@ class Segmenter(nn.Module):
 
     mean: Tensor
     std: Tensor
+    __jit_unused_properties__: ClassVar[list[str]] = [  # torch.jit.trace would call them all, and hash the weights
+        "legend", "pixel_size", "band_names", "stride", "hash", "short_hash", "_architecture",
+    ]  # fmt: skip
 
     def __init__(self, network: nn.Module, bands: Sequence[BandInfo], info: ModelInfo) -> None:
         super().__init__()
@@ -193,6 +196,11 @@ class Segmenter(nn.Module):
         path = Path(path)
         if path.suffix != SUFFIX:
             raise OutputError(f"models are saved as {SUFFIX} files; {path} has another suffix.")
+        if self._architecture is None:
+            raise ModelFileError(
+                f"{path} cannot be saved: {type(self.network).__name__} is not among the architectures that could be "
+                f"loaded again ({', '.join(ARCHITECTURES)}); register it in geounet.nn.segmenter.ARCHITECTURES."
+            )
         with atomic(path, overwrite=overwrite) as part:
             part.write_bytes(self._to_bytes(str(path)))
         return path
@@ -242,20 +250,19 @@ class Segmenter(nn.Module):
         return hashlib.sha256(self._to_bytes("this model")).hexdigest()
 
     @property
+    def _architecture(self) -> str | None:
+        """Name under which the network can be loaded again; None if it cannot."""
+        return next((name for name, made in ARCHITECTURES.items() if type(self.network) is made), None)
+
+    @property
     def short_hash(self) -> str:
         """First 12 digits of `hash`, for names and messages."""
         return self.hash[:12]
 
     def _to_bytes(self, source: str) -> bytes:
-        names = [name for name, made in ARCHITECTURES.items() if type(self.network) is made]
-        if not names:
-            raise ModelFileError(
-                f"{source} cannot be saved: {type(self.network).__name__} is not among the architectures that could be "
-                f"loaded again ({', '.join(ARCHITECTURES)}); register it in geounet.nn.segmenter.ARCHITECTURES."
-            )
         header = {
             "format_version": FORMAT_VERSION,
-            "architecture": names[0],
+            "architecture": self._architecture or type(self.network).__name__,
             "arguments": _arguments(self.network),
             "bands": [asdict(band) for band in self.bands],
             "name": self.info.name,

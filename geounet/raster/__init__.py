@@ -1,0 +1,1 @@
+"""Pixels with a place on Earth: rasters read and written, labels, vectors. No torch."""

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from geounet.errors import ConfigError
+from geounet.nn.augment import Compose, FlipsAndTurns, Radiometric
+
+NAN = float("nan")
+
+
+def chance(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(samples=2, bands=3, height=6, width=6, seed=0):
+    image = torch.rand(samples, bands, height, width, generator=chance(seed)) + 1
+    return image, torch.randint(4, (samples, height, width), generator=chance(seed))
+
+
+def eight_sides(pixels):
+    turns = [np.rot90(pixels, k, axes=(-2, -1)) for k in range(4)]
+    return turns + [np.flip(t, axis=-1) for t in turns]
+
+
+def test_a_sample_is_seen_from_each_of_the_eight_sides_equally_often():
+    image = torch.arange(4.0).reshape(1, 1, 2, 2).expand(4000, 1, 2, 2)
+    turned, _ = FlipsAndTurns()(image, torch.zeros(4000, 2, 2, dtype=torch.int64), chance())
+    sides, counts = np.unique(turned.reshape(4000, 4).numpy(), axis=0, return_counts=True)
+    assert {tuple(s) for s in sides} == {tuple(s.ravel()) for s in eight_sides(np.arange(4.0).reshape(2, 2))}
+    assert abs(counts - 500).max() < 5 * np.sqrt(500 * 7 / 8)
+
+
+def test_labels_turn_with_their_image(device):
+    labels = torch.arange(16 * 25).reshape(16, 5, 5)
+    image = labels.unsqueeze(1).float().repeat(1, 2, 1, 1)
+    turned, turned_labels = FlipsAndTurns()(image.to(device), labels.to(device), chance())
+    assert turned.device.type == device
+    assert_close(turned.cpu(), turned_labels.cpu().unsqueeze(1).float().repeat(1, 2, 1, 1))
+    for before, after in zip(labels.numpy(), turned_labels.cpu().numpy(), strict=True):
+        assert any(np.array_equal(after, side) for side in eight_sides(before))
+
+
+def test_an_oblong_chip_keeps_its_shape():
+    image, labels = batch(samples=200, height=4, width=7)
+    turned, turned_labels = FlipsAndTurns()(image, labels, chance())
+    assert turned.shape == image.shape
+    sides = [image.numpy(), *(np.flip(image.numpy(), axis) for axis in (-1, -2, (-1, -2)))]
+    taken = [[np.array_equal(turned[n], side[n]) for side in sides].index(True) for n in range(200)]
+    assert set(taken) == {0, 1, 2, 3}
+    assert turned_labels.shape == labels.shape
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [FlipsAndTurns(), Radiometric([1.0, 2.0, 3.0], gain=0.2, band_gain=0.1, offset=0.1, noise=0.1), Compose([])],
+)
+def test_what_has_no_data_before_has_none_after_and_nothing_else(augment):
+    image, labels = batch()
+    image[0, :, 1, 2] = NAN
+    image[1, 2, 3:] = NAN
+    before = image.clone()
+    changed, _ = augment(image, labels, chance())
+    assert_close(image, before, equal_nan=True, rtol=0, atol=0)  # the caller's batch is left alone
+    assert changed.isnan().sum(dim=(2, 3)).tolist() == image.isnan().sum(dim=(2, 3)).tolist()
+    assert not changed.isinf().any()
+
+
+@pytest.mark.parametrize("augment", [FlipsAndTurns(), Radiometric([1.0, 2.0, 3.0], gain=0.2, noise=0.1)])
+def test_equal_seeds_give_equal_batches_and_others_do_not(augment):
+    image, labels = batch(samples=8)
+    one, two, three = (augment(image, labels, chance(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+
+
+def test_chance_comes_from_the_generator_alone():
+    before = torch.random.get_rng_state()
+    Compose([FlipsAndTurns(), Radiometric([1.0, 1.0, 1.0], gain=0.1, noise=0.1)])(*batch(), chance())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_asked_for_changes_nothing():
+    image, labels = batch()
+    changed, same = Radiometric([1.0, 2.0, 3.0])(image, labels, chance())
+    assert torch.equal(changed, image)
+    assert torch.equal(same, labels)
+
+
+def test_an_overall_gain_is_one_factor_a_sample():
+    image, labels = batch(samples=3000, height=2, width=2)
+    factor = Radiometric([1.0] * 3, gain=0.2)(image, labels, chance())[0] / image
+    assert_close(factor, factor[:, :1, :1, :1].expand_as(factor))
+    logs = factor[:, 0, 0, 0].log()
+    assert logs.mean().item() == pytest.approx(0, abs=0.02)
+    assert logs.std().item() == pytest.approx(0.2, rel=0.06)
+
+
+def test_a_band_gain_is_one_factor_a_sample_and_band():
+    image, labels = batch(samples=1000, height=2, width=2)
+    factor = Radiometric([1.0] * 3, band_gain=0.1)(image, labels, chance())[0] / image
+    assert_close(factor, factor[:, :, :1, :1].expand_as(factor))
+    logs = factor[:, :, 0, 0].log()
+    assert logs.std().item() == pytest.approx(0.1, rel=0.06)
+    assert abs(torch.corrcoef(logs.T)[0, 1].item()) < 0.15
+
+
+def test_an_offset_is_a_share_of_each_bands_deviation():
+    image, labels = batch(samples=2000, height=2, width=2)
+    shift = Radiometric([1.0, 10.0, 100.0], offset=0.3)(image, labels, chance())[0] - image
+    assert_close(shift, shift[:, :, :1, :1].expand_as(shift), rtol=1e-3, atol=1e-4)
+    assert_close(shift[:, :, 0, 0].std(dim=0), torch.tensor([0.3, 3.0, 30.0]), rtol=0.06, atol=0)
+
+
+def test_noise_is_drawn_for_each_pixel_as_a_share_of_the_bands_deviation():
+    image, labels = batch(samples=1, height=64, width=64)
+    noise = Radiometric([1.0, 10.0, NAN], noise=0.2)(image, labels, chance())[0] - image
+    deviation = noise.std(dim=(0, 2, 3))
+    assert_close(deviation, torch.tensor([0.2, 2.0, 0.0]), rtol=0.06, atol=1e-6)
+
+
+def test_light_leaves_labels_alone_and_follows_the_device(device):
+    image, labels = (t.to(device) for t in batch())
+    changed, same = Radiometric([1.0] * 3, gain=0.1, noise=0.1)(image, labels, chance())
+    assert changed.device == image.device
+    assert changed.dtype == torch.float32
+    assert torch.equal(same, labels)
+
+
+def test_steps_are_taken_in_order():
+    def double(image, labels, _):
+        return 2 * image, labels
+
+    def increase(image, labels, _):
+        return image + 1, labels + 1
+
+    image, labels = batch()
+    changed, raised = Compose([double, increase])(image, labels, chance())
+    assert_close(changed, 2 * image + 1)
+    assert torch.equal(raised, labels + 1)
+
+
+@pytest.mark.parametrize("name", ["gain", "band_gain", "offset", "noise"])
+@pytest.mark.parametrize("value", [-0.1, NAN, float("inf")])
+def test_deviations_that_are_none_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is a deviation"):
+        Radiometric([1.0], **{name: value})
