@@ -24,6 +24,7 @@ from .core.metrics import Confusion, iou, mean_iou
 from .errors import ConfigError, OutputExistsError
 from .evaluation import Evaluation, evaluate
 from .nn.augment import Augment, Compose, FlipsAndTurns, Radiometric
+from .nn.features import Features
 from .nn.losses import DiceCrossEntropy
 from .nn.segmenter import BandInfo, ModelInfo, Segmenter
 from .nn.unet import UNet, set_prior
@@ -34,6 +35,8 @@ Progress: TypeAlias = Callable[["Epoch"], None]
 
 PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
 """Of each band, kept in the model file: what values the model has seen."""
+FADE = 0.05
+"""Floor of normalised differences, as a part of the bands' mean: for reflectance some 0.01."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Network:
     dropout: float = 0.0
     max_width: int | None = None
     """Channels that no level exceeds."""
+    differences: bool = False
+    """Show the network the normalised difference of every pair of bands, beside the bands."""
 
 
 @dataclass(frozen=True)
@@ -214,14 +219,17 @@ def train(
             "the training scenes have no valid, labelled pixel: look at nodata, labels and ignored codes."
         )
     with _seeded(sampler.seed):
-        network = UNet(len(bands), len(legend), **asdict(model))
+        features = _features(model, seen)
+        shape = asdict(model)
+        del shape["differences"]
+        network = UNet(features.channels(len(bands)), len(legend), **shape)
         weights = seen.counts.weights(loss.class_weights)
         criterion = DiceCrossEntropy(
             dice=loss.dice, cross_entropy=loss.cross_entropy, class_weights=weights.tolist(),
             ignore_index=legend.ignore_index, label_smoothing=loss.label_smoothing,
         )  # fmt: skip
         set_prior(network, _prior(seen, weights))
-        segmenter = Segmenter(network, _bands(bands, seen, card), ModelInfo(legend))
+        segmenter = Segmenter(network, _bands(bands, seen, card), ModelInfo(legend), features)
         task = Task(segmenter, criterion, _augmenter(augment, seen), training, sampler.seed)
         batches = Epochs(pairs["train"], sampler, training.batch_size)
         _fit(task, batches, Chips(pairs["validate"], sampler.chip_size, training.batch_size), progress)
@@ -230,7 +238,8 @@ def train(
     validation = evaluate(kept, pairs["validate"], **options)
     test = evaluate(kept, pairs["test"], **options) if pairs.get("test") else None
     scores = {name: one for name, one in (("validate", validation), ("test", test)) if one}
-    segmenter = Segmenter(kept.network, kept.bands, _info(card, legend, pairs, sampler, task, seen, scores)).eval()
+    info = _info(card, legend, pairs, sampler, task, seen, scores)
+    segmenter = Segmenter(kept.network, kept.bands, info, kept.features).eval()
     with _folder(out, overwrite=overwrite) as part:
         segmenter.save(part / "model.safetensors")
         validation.to_json(part / "metrics.json")
@@ -486,6 +495,11 @@ def _bands(names: Sequence[str], seen: Survey, card: Card) -> list[BandInfo]:
         )
         for name, mean, std, values in zip(names, seen.stats.mean, seen.stats.std, quantiles, strict=True)
     ]  # fmt: skip
+
+
+def _features(model: Network, seen: Survey) -> Features:
+    """Channels that the network is to see; the floor of the differences follows the bands' mean."""
+    return Features(model.differences, FADE * float(np.abs(seen.stats.mean).mean()) if model.differences else 0.0)
 
 
 def _prior(seen: Survey, weights: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from torch import nn
 
 from geounet.core.legend import Legend
+from geounet.nn.features import Features
 from geounet.nn.segmenter import BandInfo, ModelInfo, Segmenter
 from geounet.nn.unet import UNet
 
@@ -66,13 +67,17 @@ def pixel_model(names=BANDS, classes=("land", "water"), seed=0, **bands):
     return Segmenter(network, band_infos(names, **bands), ModelInfo(Legend.of(classes))).eval()
 
 
-def unet_model(names=BANDS, classes=("land", "water"), seed=0, pixel_size=None, depth=2, width=4, **bands):
+def unet_model(
+    names=BANDS, classes=("land", "water"), seed=0, pixel_size=None, depth=2, width=4, features=None, **bands
+):
     """A small U-Net with random weights, loud enough that its map has both classes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = UNet(len(names), len(classes), depth=depth, width=width)
+        channels = (features or Features()).channels(len(names))
+        network = UNet(channels, len(classes), depth=depth, width=width)
     legend = classes if isinstance(classes, Legend) else Legend.of(classes)
-    return Segmenter(network, band_infos(names, **bands), ModelInfo(legend, pixel_size=pixel_size)).eval()
+    info = ModelInfo(legend, pixel_size=pixel_size)
+    return Segmenter(network, band_infos(names, **bands), info, features).eval()
 
 
 def reflectance(shape, bands=6, seed=0, low=200, high=3000):

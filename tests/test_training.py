@@ -81,7 +81,7 @@ def test_bands_values_classes_and_provenance_travel_with_the_weights(run, pairs)
     values = np.concatenate([pair.scene.read(pair.scene.grid.window).pixels[3, 12:].ravel() for pair in pairs["train"]])
     nir = model.bands[3]
     assert nir.percentiles["50"] == pytest.approx(np.median(values), rel=0.05)
-    assert -9999 < nir.mean - 3 * nir.std
+    assert nir.mean - 3 * nir.std > -9999
 
 
 def test_the_saved_model_scores_on_whole_scenes_what_validation_said(run, pairs):
@@ -94,7 +94,9 @@ def test_the_saved_model_scores_on_whole_scenes_what_validation_said(run, pairs)
 def test_equal_seeds_give_equal_models_and_others_do_not(pairs, tmp_path):
     short = SMALL | {"training": replace(SMALL["training"], epochs=2)}
     once, twice = (train(pairs, tmp_path / name, **short).model for name in ("one", "two"))
-    other = train(pairs, tmp_path / "three", **short | {"sampler": Sampling(chip_size=32, chips_per_epoch=96, seed=6)}).model
+    other = train(
+        pairs, tmp_path / "three", **short | {"sampler": Sampling(chip_size=32, chips_per_epoch=96, seed=6)}
+    ).model
     for name, weight in once.network.state_dict().items():
         assert_array_equal(weight.numpy(), twice.network.state_dict()[name].numpy())
     assert any(
@@ -129,7 +131,7 @@ def test_the_moving_average_is_what_is_kept(pairs, tmp_path):
 
     def distance(model):
         pairs_ = zip(model.network.parameters(), first.network.parameters(), strict=True)
-        return sum(float((a - b).square().sum()) for a, b in pairs_)
+        return sum(float((a - b).detach().square().sum()) for a, b in pairs_)
 
     assert 0 < distance(slow) < distance(plain) / 4
 

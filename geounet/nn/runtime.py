@@ -156,7 +156,7 @@ class _Graph(nn.Module):
         self.probabilities = probabilities
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.segmenter.network(self.segmenter.standardise(image)).float()
+        logits: Tensor = self.segmenter.network(self.segmenter.prepare(image)).float()
         return logits.softmax(dim=1) if self.probabilities else logits
 
 

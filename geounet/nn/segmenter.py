@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..core.legend import Legend
 from ..errors import ConfigError, LegendError, ModelFileError, OutputError
 from ..output import atomic
+from .features import Features
 from .unet import UNet
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNet}
@@ -80,11 +81,13 @@ class Segmenter(nn.Module):
     Parameters
     ----------
     network : Module
-        (N, C, H, W) standardised to (N, K, H, W) logits; of a class in `ARCHITECTURES` if it is to be saved.
+        (N, F, H, W) features to (N, K, H, W) logits; of a class in `ARCHITECTURES` if it is to be saved.
     bands : sequence of BandInfo
         In the order of the channels, C of them.
     info : ModelInfo
         With a legend of K classes.
+    features : Features, optional
+        What the network sees of the bands; by default their standardised values.
 
     Attributes
     ----------
@@ -104,13 +107,17 @@ class Segmenter(nn.Module):
         "legend", "pixel_size", "band_names", "stride", "hash", "short_hash", "_architecture",
     ]  # fmt: skip
 
-    def __init__(self, network: nn.Module, bands: Sequence[BandInfo], info: ModelInfo) -> None:
+    def __init__(
+        self, network: nn.Module, bands: Sequence[BandInfo], info: ModelInfo, features: Features | None = None
+    ) -> None:
         super().__init__()
+        self.features = features or Features()
         names = [band.name for band in bands]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"a model reads each band once, but {', '.join(twice)} is given more than once.")
-        for what, count, key in (("bands", len(bands), "in_channels"), ("classes", len(info.legend), "classes")):
+        channels = self.features.channels(len(bands))
+        for what, count, key in (("channels", channels, "in_channels"), ("classes", len(info.legend), "classes")):
             made_for = _arguments(network).get(key, count)
             if made_for != count:
                 raise ConfigError(f"the network was made for {made_for} {what}, but {count} are given.")
@@ -147,9 +154,9 @@ class Segmenter(nn.Module):
         """Number of pixels of which a compiled network's input sides are multiples."""
         return int(getattr(self.network, "stride", 1))
 
-    def standardise(self, image: Tensor) -> Tensor:
-        """Raw values (N, C, H, W) less each band's mean, over its deviation; float32, NaN and inf as they were."""
-        return (image.float() - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+    def prepare(self, image: Tensor) -> Tensor:
+        """Channels (N, F, H, W), float32, that the network sees of finite raw values (N, C, H, W)."""
+        return self.features(image, self.mean, self.std)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class scores of every pixel.
@@ -165,8 +172,8 @@ class Segmenter(nn.Module):
         Tensor (N, K, H, W), float
             Logits; those of pixels without data mean nothing.
         """
-        standard = self.standardise(image)
-        return self.network(torch.where(torch.isfinite(standard), standard, 0.0))  # type: ignore[no-any-return]
+        image = torch.where(torch.isfinite(image), image, self.mean.view(1, -1, 1, 1))
+        return self.network(self.prepare(image))  # type: ignore[no-any-return]
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the model to one safetensors file [1]_, whole or not at all; equal models give equal bytes.
@@ -240,7 +247,7 @@ class Segmenter(nn.Module):
         _check_finite(weights, str(path))
         network.load_state_dict(weights, assign=True)
         try:
-            return cls(network, _bands(header, path), _info(header, path)).eval()
+            return cls(network, _bands(header, path), _info(header, path), _features(header, path)).eval()
         except (ConfigError, LegendError) as error:
             raise ModelFileError(f"{path} contradicts itself: {error}") from error
 
@@ -265,6 +272,7 @@ class Segmenter(nn.Module):
             "architecture": self._architecture or type(self.network).__name__,
             "arguments": _arguments(self.network),
             "bands": [asdict(band) for band in self.bands],
+            "features": asdict(self.features),
             "name": self.info.name,
             "description": self.info.description,
             "classes": self.legend.to_dicts(),
@@ -385,8 +393,8 @@ def _header(text: str | None, path: Path) -> dict[str, Any]:
     if isinstance(version, bool) or version != FORMAT_VERSION:
         raise ModelFileError(f"the header of {path} has no format_version {FORMAT_VERSION}; found {version!r}.")
     wanted = {
-        "format_version", "architecture", "arguments", "bands", "name", "description", "classes", "pixel_size",
-        "provenance", "notes",
+        "format_version", "architecture", "arguments", "bands", "features", "name", "description", "classes",
+        "pixel_size", "provenance", "notes",
     }  # fmt: skip
     if header.keys() != wanted:
         raise ModelFileError(
@@ -458,6 +466,15 @@ def _band(row: Any, path: Path) -> BandInfo:
         None if wavelength is None else _number(wavelength, "wavelength", path),
         _typed(row["unit"], str, "unit", path),
         {key: _number(value, "percentile", path) for key, value in percentiles.items()},
+    )
+
+
+def _features(header: Mapping[str, Any], path: Path) -> Features:
+    row = header["features"]
+    if not isinstance(row, dict) or row.keys() != {"differences", "floor"}:
+        raise ModelFileError(f"the header of {path} has features that are not differences and floor: {row!r}.")
+    return Features(
+        _typed(row["differences"], bool, "differences", path), _number(row["floor"], "floor of differences", path)
     )
 
 

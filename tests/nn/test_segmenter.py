@@ -218,7 +218,7 @@ def test_a_diverged_network_is_not_saved(tmp_path, make_segmenter):
 @pytest.mark.parametrize(
     ("bands", "classes", "said"),
     [
-        ([BandInfo("red", 0, 1)], 2, "made for 2 bands, but 1"),
+        ([BandInfo("red", 0, 1)], 2, "made for 2 channels, but 1"),
         ([BandInfo("red", 0, 1), BandInfo("nir", 0, 1)], 3, "made for 2 classes, but 3"),
         ([BandInfo("red", 0, 1), BandInfo("red", 0, 1)], 2, "red is given more than once"),
         ([BandInfo("red", NAN, 1), BandInfo("nir", 0, 1)], 2, "band red has the mean nan"),
@@ -314,7 +314,7 @@ def test_weights_without_a_header_are_refused(tmp_path):
         ("arguments", {"in_channels": 3, "classes": 4, "depth": 2, "width": 8192}, "its architecture expects F32"),
         ("arguments", {"in_channels": 3, "classes": 4, "depth": 2, "width": 4, "norm": "none"}, "among its tensors"),
         ("bands", {}, "bands that is no list"),
-        ("bands", [], "contradicts itself: the network was made for 3 bands, but 0"),
+        ("bands", [], "contradicts itself: the network was made for 3 channels, but 0"),
         ("bands", [{"name": "red"}], "a band that is not"),
         ("classes", [], "contradicts itself"),
         ("classes", [{"code": 1, "name": "a"}], "contradicts itself"),
