@@ -131,7 +131,9 @@ class Grid:
             try:
                 west, south, east, north = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
             except (CRSError, CPLE_BaseError) as error:
-                raise GridError(f"bounds {bounds} in {crs} cannot be brought to the scene's {self.crs}: {error}") from error
+                raise GridError(
+                    f"bounds {bounds} in {crs} cannot be brought to the scene's {self.crs}: {error}"
+                ) from error
             if not np.isfinite([west, south, east, north]).all():
                 raise GridError(f"bounds {bounds} in {crs} have no place in the scene's {self.crs}.")
         col, row = apply(~self.transform, np.array([west, east, west, east]), np.array([south, south, north, north]))

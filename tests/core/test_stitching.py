@@ -93,7 +93,7 @@ def test_rows_come_from_top_to_bottom_and_at_most_a_chip_s_height_is_held(tiling
 
 
 def test_rows_are_let_go_as_soon_as_no_chip_can_reach_them():
-    tiling = Tiling.of((100, 10), (40, 10), 10)
+    tiling = Tiling.of((100, 20), (40, 20), 10)
     image = scene(tiling.shape)
     asked = []
 

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from geounet.core.grid import Grid
 from geounet.core.legend import Legend
 from geounet.errors import LabelError, LegendError
+from geounet.raster import handles
 from geounet.raster.labels import open_labels
 from geounet.raster.scene import open_scene
 from tests.making import PLACE, SHARED, UTM, needs_shared, write_raster
@@ -266,9 +267,7 @@ class TestPolygons:
     def test_bad_values_are_named_with_their_column_or_ignored(self, tmp_path):
         boxes = [pixel_box(GRID, 4 * i, 0, 4 * i + 4, 12) for i in range(4)]
         path = write_polygons(tmp_path / "a.gpkg", boxes, kind=["10", "x", None, "7"])
-        with pytest.raises(
-            LabelError, match=r"column kind of .*a\.gpkg holds 'x', NULL, '7', which the legend does not"
-        ):
+        with pytest.raises(LabelError, match=r"column kind of .*a\.gpkg holds x, NULL, 7, which the legend does not"):
             open_labels(path, GRID, LEGEND, column="kind")
         found = whole(open_labels(path, GRID, LEGEND, column="kind", background=80, unknown="ignore"))
         assert found[0].tolist() == [0] * 4 + [IGNORE] * 12  # what is unknown is not background either
@@ -374,6 +373,17 @@ def test_labels_can_be_read_from_threads_and_sent_to_processes(tmp_path, kind):
         found = list(pool.map(sent.read, windows))
     for window, ids in zip(windows, found, strict=True):
         np.testing.assert_array_equal(ids, wanted[window.toslices()])
+
+
+@pytest.mark.parametrize("warped", [False, True])
+def test_a_thread_keeps_few_label_files_open_and_still_reads_all(tmp_path, monkeypatch, warped):
+    monkeypatch.setattr(handles, "MOST_OPEN", 3)
+    place = GRID.crop(Window(1, 1, 14, 10)) if warped else GRID
+    paths = [write_raster(tmp_path / f"{i}.tif", np.full((12, 16), i, np.uint8)) for i in range(8)]
+    every = [open_labels(path, place, Legend.of([str(i) for i in range(8)])) for path in paths]
+    for _ in range(2):
+        assert [int(labels.read(Window(0, 0, 1, 1))[0, 0]) for labels in every] == list(range(8))
+    assert sum(labels.handle.opened for labels in every) == 3
 
 
 @needs_shared

@@ -23,9 +23,9 @@ from rasterio.env import get_gdal_config
 from rasterio.windows import Window
 
 from geounet.errors import BandMismatchError, GridError, SceneError, UnsupportedRasterError
+from geounet.raster import handles
 from geounet.raster.gdal import CACHE_BYTES
 from geounet.raster.scene import ArrayScene, open_scene
-from geounet.raster.scene import files as scene_files
 from tests.making import BANDS, PLACE, SHARED, UTM, needs_shared, write_raster
 
 EDGE = SHARED / "edge-cases"
@@ -360,7 +360,7 @@ def test_files_are_closed_with_their_scene(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted through /proc")
 def test_a_thread_keeps_few_files_open_and_still_reads_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(scene_files, "MOST_OPEN", 3)
+    monkeypatch.setattr(handles, "MOST_OPEN", 3)
     paths = [write_raster(tmp_path / f"{i}.tif", np.full((4, 4), i, np.uint8)) for i in range(8)]
     scenes = [open_scene(path) for path in paths]
     for _ in range(2):

@@ -9,7 +9,6 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import pandas as pd
 import pyogrio
 import shapely
 from affine import Affine
@@ -168,10 +167,11 @@ def _classes(
         raise LabelError(f"{path} has no column {column}; it has {', '.join(columns) or 'none'}.")
     known: dict[Hashable, int] = dict.fromkeys(ignore, legend.ignore_index)
     known |= {name: i for i, name in enumerate(legend.names)} | {code: i for i, code in enumerate(legend.codes)}
-    keys = [_key(value, known) for value in frame[column].tolist()]
-    strange = [value for value, key in zip(frame[column].tolist(), keys, strict=True) if key not in known]
+    values = [None if null else value for value, null in zip(frame[column], frame[column].isna(), strict=True)]
+    keys = [None if value is None else _key(value, known) for value in values]
+    strange = [value for value, key in zip(values, keys, strict=True) if key not in known]
     if strange and unknown == "raise":
-        shown = ["NULL" if _missing(value) else repr(value) for value in strange]
+        shown = ["NULL" if value is None else str(value) for value in strange]
         classes = ", ".join(f"{c.code} {c.name}" for c in legend.classes)
         raise LabelError(
             f"column {column} of {path} holds {', '.join(dict.fromkeys(shown))}, which the legend does not know "
@@ -180,18 +180,11 @@ def _classes(
     return np.array([known.get(key, legend.ignore_index) for key in keys], legend.id_dtype)
 
 
-def _missing(value: Any) -> bool:
-    """Tell whether a value of a column is NULL."""
-    return bool(pd.isna(value))
-
-
 def _key(value: Any, known: dict[Hashable, int]) -> Hashable:
     """What a value of a column is called in the legend: a name, or a whole number written in any way."""
-    if _missing(value):
-        return None
-    if value in known:
-        return value  # type: ignore[no-any-return]
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):  # text, lists, infinity
+        if value in known:
+            return value  # type: ignore[no-any-return]
         if float(value) == int(float(value)):
             return int(float(value))
     return None

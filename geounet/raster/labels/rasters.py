@@ -1,9 +1,8 @@
 """Labels from a raster of class codes."""
 
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ...core.grid import Grid
 from ...core.legend import Legend
 from ...errors import GridError, LabelError
 from ..gdal import GDAL_ERRORS, open_raster, quiet, reason
+from ..handles import Handle
 from .base import Labels
 
 
@@ -23,7 +23,7 @@ from .base import Labels
 class RasterLabels(Labels):
     """Labels in a raster of class codes, opened once in each thread that reads."""
 
-    handle: "_Handle"
+    handle: Handle
     ignore: tuple[int, ...]
     """Codes that mean no label, beside nodata and NaN."""
     unknown: str
@@ -45,27 +45,11 @@ class RasterLabels(Labels):
         return ids
 
 
-class _Handle:
-    """A raster, warped onto a grid if one is given, opened once in each thread, and anew after pickling or forking."""
-
-    def __init__(self, path: str, grid: Grid | None) -> None:
-        self.path = path
-        self.grid = grid
-        self._local = threading.local()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.grid)
-
-    def dataset(self) -> Any:
-        """The dataset of this thread."""
-        local = self._local
-        # a fork shares the file's position with its parent, so both would read nonsense
-        if getattr(local, "dataset", None) is None or local.pid != os.getpid():
-            with quiet():
-                stored = open_raster(self.path)
-            local.dataset = stored if self.grid is None else _warped(stored, self.grid)
-            local.pid = os.getpid()
-        return local.dataset
+def _open(path: str, grid: Grid | None) -> Any:
+    """Dataset of a raster, warped onto a grid if one is given."""
+    with quiet():
+        stored = open_raster(path)
+    return stored if grid is None else _warped(stored, grid)
 
 
 def _warped(stored: Any, grid: Grid) -> WarpedVRT:
@@ -112,7 +96,7 @@ def open_codes(
         _check_warp(path, own, grid, resample)
     notes = [*_grid_notes(path, own, grid, direct), *_nodata_notes(path, dataset, legend)]
     return RasterLabels(
-        path, legend, grid, tuple(notes), _Handle(path, None if direct else grid), tuple(ignore), unknown
+        path, legend, grid, tuple(notes), Handle(partial(_open, path, None if direct else grid)), tuple(ignore), unknown
     )
 
 

@@ -1,13 +1,10 @@
 """Scenes in files: one raster of any kind GDAL opens, or several stacked."""
 
-import os
 import re
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,8 @@ from rasterio.windows import Window
 from ...core.grid import Control, ControlPoint, Grid, common_grid
 from ...errors import SceneError, UnsupportedRasterError
 from ..gdal import GDAL_ERRORS, hearing, open_raster, quiet, reason
+from ..handles import Handle
 from .base import Scene, choose, spectral, stored_nodata, usable
-
-MOST_OPEN = 64
-"""Files that a thread keeps open at once: training on a thousand scenes must not run out of file handles."""
 
 USUAL_FILLS = (-9999, -99999, -32768)
 """Values that hardly ever measure anything; Landsat Collection 1, HLS and most elevation models fill with them."""
@@ -116,7 +111,7 @@ class _Raster:
     """What is known of a file without reading its pixels."""
 
     path: str
-    handle: "_Handle"
+    handle: Handle
     grid: Grid
     dtypes: tuple[np.dtype[Any], ...]
     nodata: tuple[float | None, ...]
@@ -144,57 +139,10 @@ class _Pick:
     """Band, from 1, to take validity from."""
 
 
-class _Handle:
-    """A dataset, opened at most once in each thread, and anew after pickling or forking.
-
-    The least recently opened of a thread's files are closed when there are more than `MOST_OPEN`; all are
-    closed with the scene.
-    """
-
-    def __init__(self, path: str, bare: bool) -> None:
-        self.path = path
-        self.bare = bare
-        self._local = threading.local()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.bare)
-
-    def dataset(self) -> Any:
-        """The dataset of this thread.
-
-        Raises
-        ------
-        rasterio.errors.RasterioError
-            It cannot be opened, or not any more.
-        """
-        local = self._local
-        # a fork shares the file's position with its parent, so both would read nonsense
-        if getattr(local, "dataset", None) is None or local.pid != os.getpid():
-            with quiet() if self.bare else nullcontext():
-                local.dataset = open_raster(self.path)
-            local.pid = os.getpid()
-            _remember(self)
-        return local.dataset
-
-    def close(self) -> None:
-        """Let go of this thread's dataset."""
-        self._local.dataset = None
-
-
-_recent = threading.local()
-
-
-def _remember(handle: _Handle) -> None:
-    """Count an opened file among those of this thread, and close the oldest beyond `MOST_OPEN`."""
-    if not hasattr(_recent, "handles"):
-        _recent.handles = OrderedDict()
-    handles: OrderedDict[int, weakref.ref[_Handle]] = _recent.handles
-    handles[id(handle)] = weakref.ref(handle)
-    handles.move_to_end(id(handle))
-    while len(handles) > MOST_OPEN:
-        _, oldest = handles.popitem(last=False)
-        if (gone := oldest()) is not None:
-            gone.close()
+def _open(path: str, bare: bool) -> Any:
+    """Dataset of a file; one without a place opens without a warning."""
+    with quiet() if bare else nullcontext():
+        return open_raster(path)
 
 
 def _read(
@@ -253,7 +201,7 @@ def _look(path: str, nodata: float | None) -> _Raster:
         per_dataset = [MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags]
         return _Raster(
             path=path,
-            handle=_Handle(path, bare=grid.transform.is_identity),
+            handle=Handle(partial(_open, path, bare=grid.transform.is_identity)),
             grid=grid,
             dtypes=tuple(np.dtype(_DTYPES.get(name, name)) for name in dataset.dtypes),
             nodata=tuple(dataset.nodatavals),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
@@ -79,10 +78,10 @@ def _write_geojson(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> Non
         for start in range(0, len(frame), 10_000):
             stop = start + 10_000
             shapes = shapely.to_geojson(frame.geometry.to_numpy()[start:stop])
-            rows = properties.iloc[start:stop].to_dict("records")
+            rows = properties.iloc[start:stop].astype(object)
+            rows = rows.where(rows.notna(), None).to_dict("records")  # JSON has no NaN
             for geometry, row in zip(shapes, rows, strict=True):
-                plain = {key: None if pd.isna(value) else value for key, value in row.items()}  # JSON has no NaN
-                said = json.dumps(plain, ensure_ascii=False)
+                said = json.dumps(row, ensure_ascii=False)
                 file.write(f'{before}{{"type": "Feature", "properties": {said}, "geometry": {geometry}}}')
                 before = ",\n"
         file.write("\n]}\n")
