@@ -26,5 +26,6 @@ def demo(talk: Talk, out: Path, seed: int, overwrite: bool) -> None:
     talk.table(
         "the mapped scene, against its labels", ["class", "IoU"], [[k, percent(v)] for k, v in result.iou.items()]
     )
+    width = max(map(len, result.files))
     for name, path in result.files.items():
-        talk.say(f"{name:<11} {path}")
+        talk.say(f"{name:<{width}}  {path}")

@@ -61,11 +61,12 @@ class Talk:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for place, column in enumerate(columns):
             table.add_column(column, justify="right" if place else "left")
         for row in rows:
             table.add_row(*row)
+        self.say(title)
         console = Console()
         console.print(table, width=None if console.is_terminal else 120)
 

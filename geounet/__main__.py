@@ -1,0 +1,5 @@
+"""``python -m geounet``."""
+
+from .cli import main
+
+main(prog_name="geounet")
