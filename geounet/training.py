@@ -35,7 +35,7 @@ Progress: TypeAlias = Callable[["Epoch"], None]
 
 PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
 """Of each band, kept in the model file: what values the model has seen."""
-FADE = 0.05
+FADE = 0.08
 """Floor of normalised differences, as a part of the bands' mean: for reflectance some 0.01."""
 
 
@@ -91,7 +91,9 @@ class Augmentation:
     band_gain: float = 0.0
     """The same of a factor a band."""
     offset: float = 0.0
-    """Standard deviation of a shift a band, in deviations of the band."""
+    """Standard deviation of a shift common to all bands, in their mean deviation."""
+    band_offset: float = 0.0
+    """The same of a shift a band, in deviations of the band."""
     noise: float = 0.0
     """Standard deviation of noise a pixel, in deviations of the band."""
 
@@ -509,7 +511,7 @@ def _prior(seen: Survey, weights: np.ndarray[Any, np.dtype[np.float64]]) -> list
 
 
 def _augmenter(options: Augmentation, seen: Survey) -> Augment:
-    strengths = {name: getattr(options, name) for name in ("gain", "band_gain", "offset", "noise")}
+    strengths = {name: getattr(options, name) for name in ("gain", "band_gain", "offset", "band_offset", "noise")}
     radiometric = [Radiometric(seen.stats.std.tolist(), **strengths)] if any(strengths.values()) else []
     return Compose([*([FlipsAndTurns()] if options.flips_and_turns else []), *radiometric])
 

@@ -102,7 +102,7 @@ def run(
         sampler=Sampling(chip_size=128, chips_per_epoch=max(1, side**2 // 128**2) * 4, seed=seed),
         model=Network(depth=4, width=width),
         loss=Loss(class_weights="none"),  # what is rare is learnt by Dice; weights would call too much of it
-        augment=Augmentation(gain=0.1, band_gain=0.05, offset=0.1, noise=0.03),
+        augment=Augmentation(gain=0.1, band_gain=0.05, band_offset=0.1, noise=0.03),
         training=Fitting(epochs=epochs, batch_size=8, learning_rate=2e-3),
         card=Card(
             name="demo", description="Land cover of made-up scenes.", data="geounet demo: synthetic, no measurement",

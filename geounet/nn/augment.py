@@ -61,7 +61,7 @@ class FlipsAndTurns:
 class Radiometric:
     """Light, calibration and noise as they vary from scene to scene.
 
-    Acts on raw band values, before they are standardised: ``image · gain · band_gain + offset + noise``. Gains are
+    Acts on raw band values, before they are standardised: ``image · gain · band_gain + offset + band_offset + noise``. Gains are
     log-normal, the rest normal; all are drawn anew for each sample. NaN stays NaN, and labels stay as they are.
 
     Parameters
@@ -74,6 +74,8 @@ class Radiometric:
     band_gain : float
         The same for each band's own factor.
     offset : float
+        Deviation of what is added to all bands alike, as haze is, as a share of their mean `std`.
+    band_offset : float
         Deviation of what is added to each band, as a share of its `std`.
     noise : float
         Deviation of what is added to each pixel, as a share of the band's `std`.
@@ -91,15 +93,18 @@ class Radiometric:
         gain: float = 0.0,
         band_gain: float = 0.0,
         offset: float = 0.0,
+        band_offset: float = 0.0,
         noise: float = 0.0,
     ) -> None:
-        for name, value in (("gain", gain), ("band_gain", band_gain), ("offset", offset), ("noise", noise)):
+        strengths = {"gain": gain, "band_gain": band_gain, "offset": offset, "band_offset": band_offset, "noise": noise}
+        for name, value in strengths.items():
             if not 0 <= value < float("inf"):
                 raise ConfigError(f"{name} is a deviation from 0, not {value}.")
         self.std = torch.as_tensor(std, dtype=torch.float32).nan_to_num().view(1, -1, 1, 1)
         self.gain = gain
         self.band_gain = band_gain
         self.offset = offset
+        self.band_offset = band_offset
         self.noise = noise
 
     def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -111,7 +116,10 @@ class Radiometric:
 
         std = self.std.to(image)
         factor = torch.exp(self.gain * normal(samples, 1, 1, 1) + self.band_gain * normal(samples, bands, 1, 1))
-        image = image * factor + self.offset * std * normal(samples, bands, 1, 1)
+        shift = self.offset * std.mean() * normal(samples, 1, 1, 1) + self.band_offset * std * normal(
+            samples, bands, 1, 1
+        )
+        image = image * factor + shift
         if self.noise:
             image = image + self.noise * std * normal(*image.shape)
         return image, labels

@@ -105,9 +105,16 @@ def test_a_band_gain_is_one_factor_a_sample_and_band():
     assert abs(torch.corrcoef(logs.T)[0, 1].item()) < 0.15
 
 
-def test_an_offset_is_a_share_of_each_bands_deviation():
+def test_an_offset_is_common_to_all_bands_as_haze_is():
     image, labels = batch(samples=2000, height=2, width=2)
     shift = Radiometric([1.0, 10.0, 100.0], offset=0.3)(image, labels, chance())[0] - image
+    assert_close(shift, shift[:, :1, :1, :1].expand_as(shift), rtol=1e-3, atol=1e-3)
+    assert shift[:, 0, 0, 0].std().item() == pytest.approx(0.3 * 37, rel=0.06)
+
+
+def test_a_band_offset_is_a_share_of_each_bands_deviation():
+    image, labels = batch(samples=2000, height=2, width=2)
+    shift = Radiometric([1.0, 10.0, 100.0], band_offset=0.3)(image, labels, chance())[0] - image
     assert_close(shift, shift[:, :, :1, :1].expand_as(shift), rtol=1e-3, atol=1e-4)
     assert_close(shift[:, :, 0, 0].std(dim=0), torch.tensor([0.3, 3.0, 30.0]), rtol=0.06, atol=0)
 
@@ -140,7 +147,7 @@ def test_steps_are_taken_in_order():
     assert torch.equal(raised, labels + 1)
 
 
-@pytest.mark.parametrize("name", ["gain", "band_gain", "offset", "noise"])
+@pytest.mark.parametrize("name", ["gain", "band_gain", "offset", "band_offset", "noise"])
 @pytest.mark.parametrize("value", [-0.1, NAN, float("inf")])
 def test_deviations_that_are_none_are_refused(name, value):
     with pytest.raises(ConfigError, match=f"{name} is a deviation"):
