@@ -94,8 +94,10 @@ def evaluate(
     segmenter = model if isinstance(model, Segmenter) else load(model)
     scenes: dict[str, Confusion] = {}
     nothing = Confusion.empty(len(segmenter.legend))
+    prediction: Prediction | None = None
     for done, pair in enumerate(pairs, start=1):
-        one = compare(predict(pair.scene, segmenter, **options), pair.labels)
+        prediction = prediction.over(pair.scene) if prediction else predict(pair.scene, segmenter, **options)
+        one = compare(prediction, pair.labels)
         scenes[pair.scene.source] = scenes.get(pair.scene.source, nothing) + one
         if progress:
             progress(done / len(pairs))

@@ -26,6 +26,7 @@ from ..core.stitching import stitch
 from ..core.windows import Tiling, edges
 from ..errors import BandMismatchError
 from ..nn import runtime
+from ..nn.runtime import Forward
 from ..nn.segmenter import Segmenter, bundled, load
 from ..output import check_output
 from ..raster.geotiff import CogWriter, mask_writer
@@ -37,6 +38,8 @@ Array: TypeAlias = Any
 Key: TypeAlias = tuple[int, int]
 T = TypeVar("T")
 
+READERS = 2
+"""Threads that read, unless asked otherwise."""
 READ_AHEAD = 4
 """Chips read and waiting for the device."""
 WRITE_AHEAD = 2
@@ -158,21 +161,27 @@ def predict(
     .. [1] B. Huang et al., Tiling and stitching segmentation output for remote sensing: basic challenges and
        recommendations, arXiv:1805.12219.
     """
-    scene = scene if isinstance(scene, Scene) else open_scene(scene)
-    model = model if isinstance(model, Segmenter) else load(model)
-    view = scene.select([band.name for band in model.bands])
-    doubts: list[str] = []
-    if not force:
-        doubts = check_suitable(view, model)
-    shape = view.grid.shape
-    height, width = (_chip_side(chip_size, length, model.stride) for length in shape)
-    tiling = Tiling.of(shape, (height, width), min(overlap, height - 1, width - 1))
     options = {
         "chip_size": chip_size, "overlap": overlap, "batch_size": batch_size, "device": device, "backend": backend,
         "precision": precision, "workers": workers, "force": force,
     }  # fmt: skip
-    forward = runtime.compile(model, (height, width), device=device, backend=backend, precision=precision)
-    return Prediction(view, model, tiling, forward, batch_size, workers or 2, tuple(doubts), options, view.grid.window)
+    return _plan(scene, model if isinstance(model, Segmenter) else load(model), options, {})
+
+
+def _plan(
+    scene: Scene | str | Path, model: Segmenter, options: Mapping[str, Any], forwards: dict[tuple[int, int], Forward]
+) -> "Prediction":
+    """Match scene and model, lay the windows, and compile the network for chips of a new shape."""
+    scene = scene if isinstance(scene, Scene) else open_scene(scene)
+    view = scene.select([band.name for band in model.bands])
+    doubts = [] if options["force"] else check_suitable(view, model)
+    height, width = (_chip_side(options["chip_size"], length, model.stride) for length in view.grid.shape)
+    tiling = Tiling.of(view.grid.shape, (height, width), min(options["overlap"], height - 1, width - 1))
+    if (height, width) not in forwards:
+        forwards[height, width] = runtime.compile(
+            model, (height, width), **{name: options[name] for name in ("device", "backend", "precision")}
+        )
+    return Prediction(view, model, tiling, tuple(doubts), options, view.grid.window, forwards)
 
 
 def choose_model(scene: Scene) -> Segmenter:
@@ -214,14 +223,32 @@ class Prediction:
     """The bands that the model reads, in its order."""
     model: Segmenter
     tiling: Tiling
-    forward: runtime.Forward = field(repr=False)
-    batch_size: int | None
-    workers: int
     doubts: tuple[str, ...]
     """What a person should know about the match of scene and model."""
     options: Mapping[str, Any]
     target: Window
     """The part of the scene that is mapped, in whole pixels."""
+    _forwards: dict[tuple[int, int], Forward] = field(repr=False)
+    """The compiled network by shape of its chips; shared with predictions of other scenes."""
+
+    @property
+    def forward(self) -> Forward:
+        """The network, compiled for this machine."""
+        return self._forwards[self.tiling.rows.size, self.tiling.cols.size]
+
+    def over(self, scene: Scene | str | Path) -> "Prediction":
+        """Map another scene with the same model and options; compiled anew only for chips of another shape.
+
+        Parameters
+        ----------
+        scene : Scene, or what `open_scene` takes
+
+        Raises
+        ------
+        BandMismatchError, ModelMismatchError
+            As `predict`.
+        """
+        return _plan(scene, self.model, self.options, self._forwards)
 
     @property
     def grid(self) -> Grid:
@@ -261,7 +288,7 @@ class Prediction:
         clock = clock or Clock()
         place = self._absolute(window or self.grid.window)
         with ExitStack() as stack:
-            readers = stack.enter_context(ThreadPoolExecutor(self.workers, "geounet-read"))
+            readers = stack.enter_context(ThreadPoolExecutor(self.options["workers"] or READERS, "geounet-read"))
             callers = stack.enter_context(ThreadPoolExecutor(self.forward.streams, "geounet-forward"))
             keys = self.tiling.keys(place)
             chips = in_order(readers, lambda key: (key, self._read(key, clock)), keys, READ_AHEAD)
@@ -390,7 +417,7 @@ class Prediction:
 
     def _batches(self, chips: Iterable[tuple[Key, Chip | None]]) -> Iterator[list[tuple[Key, Chip | None]]]:
         """Collect chips until there are enough for the device; those without a valid pixel ride along."""
-        size = self.batch_size or (1 if self.forward.device == "cpu" else 8)
+        size = self.options["batch_size"] or (1 if self.forward.device == "cpu" else 8)
         batch: list[tuple[Key, Chip | None]] = []
         useful = 0
         for key, chip in chips:

@@ -1,6 +1,7 @@
 """What a network sees of the bands: standardised values, and differences that no change of light alters."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -51,6 +52,6 @@ class Features:
         if not self.differences:
             return standard
         light = image.clamp_min(0)
-        pairs = torch.combinations(torch.arange(image.shape[1], device=image.device))
-        one, two = light[:, pairs[:, 0]], light[:, pairs[:, 1]]
+        pairs = list(combinations(range(image.shape[1]), 2))
+        one, two = light[:, [i for i, _ in pairs]], light[:, [j for _, j in pairs]]
         return torch.cat([standard, GAIN * (one - two) / (one + two + self.floor)], dim=1)

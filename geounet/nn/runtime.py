@@ -108,9 +108,10 @@ def compile(
         except DeviceError:
             raise
         except Exception as error:  # whatever a converter stumbles over, torch can run the network
+            why = " ".join(str(error).split())
             if backend == "openvino":
-                raise DeviceError(f"OpenVINO cannot run this network here: {error}. Use backend='torch'.") from error
-            _log.warning("OpenVINO cannot run this network here (%s); using torch, which is slower.", error)
+                raise DeviceError(f"OpenVINO cannot run this network here: {why}. Use backend='torch'.") from error
+            _log.warning("OpenVINO cannot run this network here (%s); using torch, which is slower.", why)
     if backend == "openvino":
         raise DeviceError(f"OpenVINO runs on the CPU here, not on {where}; use backend='torch' or device='cpu'.")
     return _Torch(_graph(segmenter, probabilities), where, _torch_precision(precision, where), cores)

@@ -206,6 +206,17 @@ def test_the_run_is_written_down_beside_the_mask(scene_path, tmp_path):
     assert {"read", "network", "write", "whole"} <= run["seconds"].keys()
 
 
+def test_another_scene_takes_the_network_as_it_was_compiled(scene_path, tmp_path):
+    other = write_raster(tmp_path / "other.tif", reflectance((150, 170), seed=9), bands=BANDS)
+    small = write_raster(tmp_path / "small.tif", reflectance((20, 30), seed=9), bands=BANDS)
+    model = unet_model()
+    first = predict(scene_path, model, chip_size=64, overlap=16)
+    assert first.over(other).forward is first.forward
+    assert first.over(small).forward is not first.forward
+    for path in (other, small):
+        assert_array_equal(first.over(path).to_numpy(), predict(path, model, chip_size=64, overlap=16).to_numpy())
+
+
 def test_an_existing_mask_is_refused_before_anything_is_computed(scene_path, tmp_path):
     (tmp_path / "mask.tif").write_text("mine")
     with pytest.raises(OutputExistsError, match="exists already"):

@@ -1,12 +1,15 @@
 """Normalised differences do not see light that all bands share."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from geounet.nn.features import GAIN, Features
+from geounet.nn.runtime import compile
 from geounet.nn.segmenter import Segmenter
 from tests.making import unet_model
 
@@ -52,6 +55,13 @@ def test_a_pixel_without_data_is_seen_as_the_mean_in_training_and_prediction():
     gap[:, :, :8] = torch.nan
     filled = torch.where(torch.isnan(gap), torch.tensor(700.0), gap)
     assert_close(model(gap), model(filled))
+
+
+def test_openvino_and_torch_see_the_same():
+    model = unet_model(names=("a", "b", "c"), mean=500.0, features=Features(differences=True, floor=10.0))
+    pixels = np.random.default_rng(0).uniform(-20, 1000, (1, 3, 32, 48)).astype(np.float32)
+    scores = [compile(model, (32, 48), backend=name, precision="fp32")(pixels) for name in ("openvino", "torch")]
+    assert_allclose(*scores, atol=1e-5)
 
 
 def test_features_travel_in_the_model_file(tmp_path):
