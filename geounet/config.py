@@ -11,20 +11,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from .core.legend import Legend
-from .errors import ConfigError, GeoUNetError
+from .errors import ConfigError
 from .raster.labels import open_labels
 from .raster.sampler import Pair
 from .raster.scene import open_scene
-from .training import Augmentation, Card, Fitting, Loss, Network, Sampling
+from .training import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling, checked
 
 S = TypeVar("S")
-SPLITS = ("train", "validate", "test")
+Split: TypeAlias = Literal["train", "validate", "test"]
+Row: TypeAlias = tuple[str, str, str]
+"""Scene, labels and group."""
+SPLITS: tuple[Split, ...] = ("train", "validate", "test")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Table:
     """Column with the split."""
     group: str | None = None
     """Column with the group: scenes that share ground, or a date."""
-    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "validate": "val", "test": "test"})
+    splits: Mapping[Split, str] = field(default_factory=lambda: {"train": "train", "validate": "val", "test": "test"})
     """What the table calls each split."""
     leave_out: Sequence[Mapping[str, str | int | float]] = ()
     """Rows that match all columns of one of these are left out."""
@@ -90,7 +93,7 @@ class Config:
     loss: Loss = field(default_factory=Loss)
     augment: Augmentation = field(default_factory=Augmentation)
     training: Fitting = field(default_factory=Fitting)
-    inference: Mapping[str, Any] = field(default_factory=dict)
+    inference: Inference = field(default_factory=Inference)
     card: Card = field(default_factory=Card)
 
 
@@ -123,7 +126,7 @@ class LoadedConfig:
         names = ("sampler", "model", "loss", "augment", "training", "inference", "card")
         return {name: getattr(self.config, name) for name in names}
 
-    def _pair(self, legend: Legend, scene_path: Path, labels_path: Path, group: str) -> Pair:
+    def _pair(self, legend: Legend, scene_path: str, labels_path: str, group: str) -> Pair:
         options, scenes = self.config.labels, self.config.scenes
         scene = open_scene(scene_path, bands=scenes.names, nodata=scenes.nodata)
         if scenes.bands is not None:
@@ -134,58 +137,64 @@ class LoadedConfig:
         )  # fmt: skip
         return Pair(scene, labels, group)
 
-    def _resolve(self, text: str) -> Path:
-        return Path(os.path.normpath(self.path.absolute().parent / Path(text).expanduser()))
+    def _resolve(self, text: str) -> str:
+        return _path(self.path.absolute().parent, text)
 
-    def _table(self) -> dict[str, list[tuple[Path, Path, str]]]:
+    def _table(self) -> dict[str, list[Row]]:
         table = self.config.scenes.table
         assert table is not None
-        path = self._resolve(table.path)
+        path = Path(self._resolve(table.path))
+        columns, rows = self._read_table(path)
+        if not rows:
+            raise ConfigError(f"{path} is empty; a table has a header and one row a scene.")
+        needed = {table.scene, table.split, *filter(None, (table.labels, table.group)), *_names(table.leave_out)}
+        if missing := needed - set(columns):
+            raise ConfigError(f"{path} has no column {', '.join(sorted(missing))}; it has {', '.join(columns)}.")
+
+        def row(values: Mapping[str, str]) -> Row:
+            scene = _path(path.parent, values[table.scene])
+            labels = _path(path.parent, values[table.labels]) if table.labels else self._labels_of(scene)
+            return scene, labels, values[table.group] if table.group else ""
+
+        return {
+            split: [
+                row(values)
+                for values in rows
+                if values[table.split] == name
+                and not any(all(values[k] == str(v) for k, v in rule.items()) for rule in table.leave_out)
+            ]
+            for split, name in table.splits.items()
+        }
+
+    def _read_table(self, path: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+            with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
+                reader = csv.DictReader(file, restval="")
+                return reader.fieldnames or (), list(reader)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot read the table {path}: {error.strerror}.") from error
-        needed = {table.scene, table.split, *filter(None, (table.labels, table.group))}
-        if missing := needed - set(rows[0] if rows else ()):
-            raise ConfigError(
-                f"{path} has no column {', '.join(sorted(missing))}; it has {', '.join(rows[0] if rows else ())}."
-            )
-        chosen: dict[str, list[tuple[Path, Path, str]]] = {}
-        for split, name in table.splits.items():
-            chosen[split] = [
-                (
-                    path.parent / row[table.scene],
-                    path.parent / row[table.labels]
-                    if table.labels
-                    else self._labels_of(path.parent / row[table.scene]),
-                    row[table.group] if table.group else "",
-                )
-                for row in rows
-                if row[table.split] == name
-                and not any(all(row.get(k) == str(v) for k, v in rule.items()) for rule in table.leave_out)
-            ]
-        return chosen
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.path}: the table {path} is not CSV in UTF-8: {error}.") from error
 
-    def _globs(self) -> dict[str, list[tuple[Path, Path, str]]]:
-        chosen: dict[str, list[tuple[Path, Path, str]]] = {}
+    def _globs(self) -> dict[str, list[Row]]:
+        chosen: dict[str, list[Row]] = {}
         for split in SPLITS:
             patterns = getattr(self.config.scenes, split)
             for pattern in [patterns] if isinstance(patterns, str) else patterns:
                 full = self._resolve(pattern)
-                found = [full] if full.exists() else sorted(Path(full.anchor).glob(str(full.relative_to(full.anchor))))
+                found = _matches(full)
                 if not found:
                     raise ConfigError(f"{self.path}: scenes.{split} names {pattern}, and nothing matches {full}.")
                 chosen.setdefault(split, []).extend((scene, self._labels_of(scene), "") for scene in found)
         return chosen
 
-    def _labels_of(self, scene: Path) -> Path:
+    def _labels_of(self, scene: str) -> str:
         pattern = self.config.labels.path
         if pattern is None:
             raise ConfigError(
                 f"{self.path}: labels.path is missing: name a file, or a pattern such as labels/{{stem}}.tif."
             )
-        return self._resolve(pattern.replace("{stem}", scene.stem))
+        return self._resolve(pattern.replace("{stem}", Path(scene).stem))
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -227,16 +236,7 @@ def section(kind: type[S], values: Any, where: str) -> S:
         Naming `where`, what was found and the nearest known key.
     """
     _known_keys(kind, values, where)
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except GeoUNetError:
-        raise
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        found = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise ConfigError(f"{where}: {at}: {_sentence(first['msg'])}{found}{more}.") from None
+    return checked(kind, values, f"{where}: ")
 
 
 def schema() -> dict[str, Any]:
@@ -245,7 +245,7 @@ def schema() -> dict[str, Any]:
 
 
 def expand(value: Any) -> Any:
-    """Replace ``${VAR}`` and ``${VAR:-default}`` in all strings.
+    """Replace ``${VAR}`` and ``${VAR:-default}`` in all strings; as in a shell, the default is for what is empty too.
 
     Raises
     ------
@@ -268,10 +268,33 @@ def expand(value: Any) -> Any:
 
 def _variable(match: re.Match[str]) -> str:
     name, default = match.groups()
-    value = os.environ.get(name) or default
+    value = os.environ.get(name)
+    if default is not None:
+        return value or default
     if value is None:
         raise ConfigError(f"the config uses ${{{name}}}, which is not set: set it, or write ${{{name}:-default}}.")
     return value
+
+
+def _path(folder: Path, text: str) -> str:
+    """A path relative to a folder, made absolute; what GDAL fetches from elsewhere stays as it is."""
+    return text if _is_remote(text) else os.path.normpath(folder / Path(text).expanduser())
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path or path.startswith("/vsi")
+
+
+def _matches(path: str) -> list[str]:
+    """The path itself, or what it matches as a pattern, by name."""
+    full = Path(path)
+    if _is_remote(path) or full.exists():
+        return [path]
+    return [str(found) for found in sorted(Path(full.anchor).glob(str(full.relative_to(full.anchor))))]
+
+
+def _names(rules: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {name for rule in rules for name in rule}
 
 
 def _override(values: dict[str, Any], text: str) -> None:
@@ -284,7 +307,10 @@ def _override(values: dict[str, Any], text: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {text}: {parent} is not a section.")
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def _known_keys(kind: Any, values: Any, where: str) -> None:
@@ -306,7 +332,3 @@ def _dataclass_of(kind: Any) -> Any:
     """Return the dataclass that an annotation names, alone or with None."""
     candidates = getattr(kind, "__args__", (kind,))
     return next((one for one in candidates if isinstance(one, type) and is_dataclass(one)), None)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .core.grid import common_grid
 from .core.metrics import Confusion, mean_iou
+from .errors import LegendError
 from .inference import Prediction, predict
 from .nn.segmenter import Segmenter, load
 from .raster.labels import Labels
@@ -58,8 +60,21 @@ def compare(prediction: Prediction, labels: Labels) -> Confusion:
     prediction : Prediction
         Read strip by strip.
     labels : Labels
-        On the prediction's grid, with the model's legend.
+        On the prediction's grid, with the model's class codes.
+
+    Raises
+    ------
+    LegendError
+        The labels' codes, or their order, are not the model's.
+    GridError
+        The labels were opened for another grid.
     """
+    if labels.legend.codes != prediction.legend.codes:
+        raise LegendError(
+            f"{labels.source} was opened with the class codes {labels.legend.codes}; the model's are "
+            f"{prediction.legend.codes}. Open the labels with the model's legend."
+        )
+    common_grid([(prediction.scene.source, prediction.grid), (labels.source, labels.grid)])
     classes = len(prediction.legend)
     return sum(
         (Confusion.of(labels.read(strip.window), strip.ids, classes) for strip in prediction.strips()),

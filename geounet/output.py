@@ -1,7 +1,7 @@
 """Outputs are written beside and renamed when whole: nothing under the final name is ever partial."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,25 @@ def check_output(path: Path | str, *, overwrite: bool = False) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: the folder {folder} is read-only; name an output elsewhere.")
     return path
+
+
+def check_distinct(outputs: Iterable[Path], inputs: Iterable[Path | str]) -> None:
+    """Refuse outputs of one name, and an output that is an input.
+
+    Raises
+    ------
+    OutputError
+        Naming the file.
+    """
+    read = {Path(path).resolve() for path in inputs}
+    written: set[Path] = set()
+    for output in outputs:
+        place = output.resolve()
+        if place in read:
+            raise OutputError(f"{output} is the scene itself, which would be lost; choose another name.")
+        if place in written:
+            raise OutputError(f"{output} is named for two outputs; give each a name of its own.")
+        written.add(place)
 
 
 @contextmanager

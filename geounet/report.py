@@ -7,7 +7,7 @@ is wanted; matplotlib takes a moment to wake.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import shapely
@@ -33,6 +33,9 @@ from .raster.geotiff import read_legend
 from .raster.labels import Labels, open_labels
 from .raster.scene import Scene
 
+if TYPE_CHECKING:
+    from .training import Run
+
 PathLike: TypeAlias = str | os.PathLike[str]
 
 COMPOSITES = (("red", "green", "blue"), ("nir", "red", "green"), ("nir08", "red", "green"))
@@ -42,6 +45,18 @@ GAMMA = 0.75
 INK, PALE, NOWHERE = "#26323a", "#9aa5ab", "#e9ebec"
 _STRIP = 2**24
 """Values read at once for a quick-look."""
+
+
+def plot_run(folder: Path, run: "Run") -> None:
+    """Draw a training's curves and its confusion in validation: ``curves.png`` and ``confusion.png`` in a folder.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+        A file is there already, or the folder is not.
+    """
+    plot_curves(run.history, folder / "curves.png")
+    plot_confusion(run.validation.confusion, run.validation.names, folder / "confusion.png")
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: PathLike, *, overwrite: bool = False) -> Path:

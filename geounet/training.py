@@ -4,37 +4,54 @@ import hashlib
 import logging
 import math
 import os
+import secrets
 import shutil
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from .core.bands import WAVELENGTHS
 from .core.legend import Legend
 from .core.metrics import Confusion, iou, mean_iou
-from .errors import ConfigError, OutputExistsError
+from .errors import ConfigError, GeoUNetError, OutputError, OutputExistsError
 from .evaluation import Evaluation, evaluate
+from .inference import predict
 from .nn.augment import Augment, Compose, FlipsAndTurns, Radiometric
 from .nn.features import Features
 from .nn.losses import DiceCrossEntropy
+from .nn.runtime import find_device, torch_precision
 from .nn.segmenter import BandInfo, ModelInfo, Segmenter
 from .nn.unet import UNet, set_prior
+from .raster.labels import Labels
 from .raster.sampler import Batch, Pair, Sample, Survey, plan_grid, plan_random, read_batches, survey
+from .raster.scene import Scene
 from .record import fingerprint, record, versions, write_json
 
+S = TypeVar("S")
 Progress: TypeAlias = Callable[["Epoch"], None]
+Finish: TypeAlias = Callable[[Path, "Run"], None]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Part: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+_log = logging.getLogger(__name__)
 
 PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
 """Of each band, kept in the model file: what values the model has seen."""
+MODEL, RECORD = "model.safetensors", "run.json"
+"""Files that make a folder a run folder."""
 FADE = 0.08
 """Floor of normalised differences, as a part of the bands' mean: for reflectance some 0.01."""
 
@@ -43,13 +60,13 @@ FADE = 0.08
 class Sampling:
     """How training windows are drawn."""
 
-    chip_size: int = 128
+    chip_size: Count = 128
     """Side of a window, pixels."""
-    chips_per_epoch: int | None = None
+    chips_per_epoch: Count | None = None
     """Windows an epoch; by default as many as tile the training scenes."""
-    group_power: float = 1.0
+    group_power: Amount = 1.0
     """A group of scenes is drawn by its area to this power: 1 by area, 0 all groups alike."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of every draw: windows, augmentation, first weights."""
 
 
@@ -57,14 +74,14 @@ class Sampling:
 class Network:
     """Shape of the U-Net."""
 
-    depth: int = 4
+    depth: Count = 4
     """Poolings."""
-    width: int = 32
+    width: Count = 32
     """Channels of the first level, doubled at each level below."""
     norm: Literal["batch", "group", "none"] = "batch"
     upsample: Literal["transposed", "bilinear"] = "transposed"
-    dropout: float = 0.0
-    max_width: int | None = None
+    dropout: Part = 0.0
+    max_width: Count | None = None
     """Channels that no level exceeds."""
     differences: bool = False
     """Show the network the normalised difference of every pair of bands, beside the bands."""
@@ -74,11 +91,15 @@ class Network:
 class Loss:
     """Weighted sum of Dice and cross-entropy."""
 
-    dice: float = 1.0
-    cross_entropy: float = 1.0
+    dice: Amount = 1.0
+    cross_entropy: Amount = 1.0
     class_weights: Literal["none", "inverse", "median", "effective"] = "inverse"
     """How classes are balanced, from their pixels in the training scenes; see `core.stats.ClassCounts.weights`."""
-    label_smoothing: float = 0.0
+    label_smoothing: Part = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dice == self.cross_entropy == 0:
+            raise ConfigError("dice and cross_entropy are both 0, and nothing would be learnt: give one some weight.")
 
 
 @dataclass(frozen=True)
@@ -86,15 +107,15 @@ class Augmentation:
     """What a batch goes through on the device; geometry is image and labels together, radiometry the image alone."""
 
     flips_and_turns: bool = True
-    gain: float = 0.0
+    gain: Amount = 0.0
     """Standard deviation of the logarithm of an overall factor."""
-    band_gain: float = 0.0
+    band_gain: Amount = 0.0
     """The same of a factor a band."""
-    offset: float = 0.0
+    offset: Amount = 0.0
     """Standard deviation of a shift common to all bands, in their mean deviation."""
-    band_offset: float = 0.0
+    band_offset: Amount = 0.0
     """The same of a shift a band, in deviations of the band."""
-    noise: float = 0.0
+    noise: Amount = 0.0
     """Standard deviation of noise a pixel, in deviations of the band."""
 
 
@@ -102,20 +123,34 @@ class Augmentation:
 class Fitting:
     """How long and how fast."""
 
-    epochs: int = 40
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.1
+    epochs: Count = 40
+    batch_size: Count = 16
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    weight_decay: Amount = 1e-2
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Part of all steps in which the learning rate climbs; it then falls along a cosine."""
-    patience: int | None = None
+    patience: Count | None = None
     """Epochs without a better validation mIoU after which to stop; by default never."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: of the epoch with the best validation mIoU, or the last ones."""
-    ema: float = 0.0
+    ema: Part = 0.0
     """Decay a step of the moving average of the weights that is validated and kept; 0 takes the weights as they are."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How the scenes are mapped that are scored at the end; see `predict`."""
+
+    chip_size: Count = 512
+    overlap: Annotated[int, Field(ge=0)] | None = None
+    batch_size: Count | None = None
+    device: str = "auto"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -167,10 +202,11 @@ def train(
     loss: Loss | None = None,
     augment: Augmentation | None = None,
     training: Fitting | None = None,
-    inference: Mapping[str, Any] | None = None,
+    inference: Inference | None = None,
     card: Card | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    finish: Finish | None = None,
 ) -> Run:
     """A U-Net that has learnt the labels of some scenes, in a run folder.
 
@@ -184,13 +220,16 @@ def train(
         All scenes have the same bands, in the same order and unit; all labels the same legend.
     out : path
         The run folder to make: ``model.safetensors``, ``metrics.json`` (validation), ``metrics_test.json``,
-        ``history.csv``, ``run.json``. It gets its name when the run is whole.
-    sampler, model, loss, augment, training, card
-        The sections of a config.
-    inference : mapping, optional
-        Options of `predict` for the scores at the end.
+        ``history.csv``, ``run.json``. It gets its name when the run is whole. If something fails after the last
+        epoch, the folder is kept beside it under another name, which the log tells.
+    sampler, model, loss, augment, training, inference, card
+        The sections of a config; `inference` is how the scenes are mapped that are scored at the end.
+    overwrite : bool
+        Replace an earlier run folder when the new one is whole; any other folder is refused all the same.
     progress : callable, optional
         Told the scores after each epoch.
+    finish : callable, optional
+        Fills the folder further before it gets its name: told where it is by then, and the run.
 
     Returns
     -------
@@ -199,9 +238,13 @@ def train(
     Raises
     ------
     ConfigError
-        There is nothing to train on or to validate with, or scenes differ in their bands.
+        There is nothing to train on or to validate with, scenes differ in their bands, or a value is out of range.
+    DeviceError
+        The device, backend or precision asked for is not to be had.
     OutputExistsError
-        The folder is there, and `overwrite` is not set.
+        The folder is there and `overwrite` is not set, or it is no run folder.
+    OutputError
+        The folder cannot be made.
 
     References
     ----------
@@ -211,53 +254,82 @@ def train(
     """
     sampler, model, loss = sampler or Sampling(), model or Network(), loss or Loss()
     augment, training, card = augment or Augmentation(), training or Fitting(), card or Card()
-    out = Path(out)
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out} exists already; choose another folder, or ask to overwrite it (-f).")
+    inference = inference or Inference()
+    sections: dict[str, Any] = {
+        "sampler": sampler, "model": model, "loss": loss, "augment": augment, "training": training,
+        "inference": inference, "card": card,
+    }  # fmt: skip
+    for name, section in sections.items():
+        checked(type(section), vars(section), f"{name}.")
     bands, legend = _agree(pairs)
-    seen = survey(pairs["train"])
-    if not seen.stats.count or not seen.counts.counts.any():
-        raise ConfigError(
-            "the training scenes have no valid, labelled pixel: look at nodata, labels and ignored codes."
-        )
-    with _seeded(sampler.seed):
-        features = _features(model, seen)
-        shape = asdict(model)
-        del shape["differences"]
-        network = UNet(features.channels(len(bands)), len(legend), **shape)
-        weights = seen.counts.weights(loss.class_weights)
-        criterion = DiceCrossEntropy(
-            dice=loss.dice, cross_entropy=loss.cross_entropy, class_weights=weights.tolist(),
-            ignore_index=legend.ignore_index, label_smoothing=loss.label_smoothing,
-        )  # fmt: skip
-        set_prior(network, _prior(seen, weights))
-        segmenter = Segmenter(network, _bands(bands, seen, card), ModelInfo(legend), features)
-        task = Task(segmenter, criterion, _augmenter(augment, seen), training, sampler.seed)
-        batches = Epochs(pairs["train"], sampler, training.batch_size)
-        _fit(task, batches, Chips(pairs["validate"], sampler.chip_size, training.batch_size), progress)
-    kept = task.kept
-    options = dict(inference or {})
-    validation = evaluate(kept, pairs["validate"], **options)
-    test = evaluate(kept, pairs["test"], **options) if pairs.get("test") else None
-    scores = {name: one for name, one in (("validate", validation), ("test", test)) if one}
-    info = _info(card, legend, pairs, sampler, task, seen, scores)
-    segmenter = Segmenter(kept.network, kept.bands, info, kept.features).eval()
-    with _folder(out, overwrite=overwrite) as part:
-        segmenter.save(part / "model.safetensors")
-        validation.to_json(part / "metrics.json")
-        if test:
-            test.to_json(part / "metrics_test.json")
-        _write_history(part / "history.csv", task.history)
-        sections: dict[str, Any] = {
-            "sampler": sampler, "model": model, "loss": loss, "augment": augment, "training": training, "card": card,
-        }  # fmt: skip
+    device = find_device(training.device)
+    precision = torch_precision(training.precision, device)
+    mapping = asdict(inference) | {"force": True}  # doubts are about strangers; these scenes are the run's own
+    with _run_folder(Path(out), overwrite=overwrite) as folder:
+        seen = survey(pairs["train"])
+        if not seen.stats.count or not seen.counts.counts.any():
+            raise ConfigError(
+                "the training scenes have no valid, labelled pixel: look at nodata, labels and ignored codes."
+            )
+        with _seeded(sampler.seed, device):
+            weights = seen.counts.weights(loss.class_weights)
+            segmenter = _untrained(bands, legend, seen, weights, model, card)
+            # what mapping asks of this machine is looked for now, not after the last epoch; nothing is mapped yet
+            predict(pairs["validate"][0].scene, segmenter, **mapping)
+            criterion = DiceCrossEntropy(
+                dice=loss.dice, cross_entropy=loss.cross_entropy, class_weights=weights.tolist(),
+                ignore_index=legend.ignore_index, label_smoothing=loss.label_smoothing,
+            )  # fmt: skip
+            task = Task(segmenter, criterion, _augmenter(augment, seen), training, sampler.seed)
+            batches = Epochs(pairs["train"], sampler, training.batch_size)
+            chips = Chips(pairs["validate"], sampler.chip_size, training.batch_size)
+            _fit(task, batches, chips, device, precision, progress)
+        kept = task.keep()
+        hashes = {split: _hash(chosen) for split, chosen in pairs.items()}
+
+        def scored(scores: Mapping[str, Evaluation]) -> Segmenter:
+            info = _info(card, legend, pairs, hashes, sampler, task, seen, scores)
+            return Segmenter(kept.network, kept.bands, info, kept.features).eval()
+
+        scored({}).save(folder / MODEL)
+        _write_history(folder / "history.csv", task.history)
+        scores = {split: evaluate(kept, pairs[split], **mapping) for split in ("validate", "test") if pairs.get(split)}
+        trained = scored(scores)
+        trained.save(folder / MODEL, overwrite=True)
+        run = Run(Path(out), trained, task.history, scores["validate"], scores.get("test"))
+        run.validation.to_json(folder / "metrics.json")
+        if run.test:
+            run.test.to_json(folder / "metrics_test.json")
         facts = record(
-            what="geounet train", versions=versions(), model={"name": card.name, "hash": segmenter.hash},
-            options={name: asdict(section) for name, section in sections.items()}, inference=options,
-            provenance=segmenter.info.provenance,
+            what="geounet train", versions=versions(), model={"name": card.name, "hash": trained.hash},
+            options={name: asdict(section) for name, section in sections.items()},
+            provenance=trained.info.provenance,
         )  # fmt: skip
-        write_json(part / "run.json", facts)
-    return Run(out, segmenter, task.history, validation, test)
+        write_json(folder / RECORD, facts)
+        if finish:
+            finish(folder, run)
+    return run
+
+
+def checked(kind: type[S], values: Mapping[str, Any], prefix: str) -> S:
+    """Values as a section of a config, of the right kinds and within their bounds.
+
+    Raises
+    ------
+    ConfigError
+        Beginning with `prefix`, and naming the key, what was found and what was expected.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        why = first.get("ctx", {}).get("error")
+        if isinstance(why, GeoUNetError):
+            raise ConfigError(f"{prefix}{at}: {why}{more}") from None
+        found = "" if first["type"] == "missing" else f", not {first['input']!r}"
+        raise ConfigError(f"{prefix}{at}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}{more}.") from None
 
 
 class Epochs:
@@ -324,16 +396,15 @@ class Task(lightning.LightningModule):
         self.best_epoch = 0
         self._best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
         self._confusion = Confusion.empty(len(self.legend))
-        self._losses: dict[str, list[float]] = {"loss": [], "val_loss": []}
+        self._losses: dict[str, list[tuple[float, int]]] = {"loss": [], "val_loss": []}
 
     @property
     def current(self) -> Segmenter:
         """The weights that are validated and kept: the moving average, if there is one."""
         return cast("Segmenter", self.average.module) if self.average else self.segmenter
 
-    @property
-    def kept(self) -> Segmenter:
-        """The segmenter with the weights to keep."""
+    def keep(self) -> Segmenter:
+        """Load the weights to keep, and return the segmenter that has them."""
         if self.fitting.keep == "best" and self._best[1]:
             self.current.load_state_dict(self._best[1])
         return self.current
@@ -342,7 +413,7 @@ class Task(lightning.LightningModule):
         """Loss of a batch, after augmentation."""
         image, mask = self.augment(batch["image"], batch["mask"], self.generator)
         loss: Tensor = self.loss(self.segmenter(image), mask)
-        self._losses["loss"].append(float(loss.detach()))
+        self._note("loss", loss, mask)
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -353,7 +424,7 @@ class Task(lightning.LightningModule):
     def validation_step(self, batch: Mapping[str, Tensor], _: int) -> None:
         """Count a batch of validation pixels."""
         logits = self.current(batch["image"])
-        self._losses["val_loss"].append(float(self.loss(logits, batch["mask"])))
+        self._note("val_loss", self.loss(logits, batch["mask"]), batch["mask"])
         predicted = logits.argmax(1).cpu().numpy()
         self._confusion += Confusion.of(batch["mask"].cpu().numpy(), predicted, len(self.legend))
 
@@ -365,7 +436,7 @@ class Task(lightning.LightningModule):
         by_class = dict(zip(self.legend.names, iou(self._confusion.counts).tolist(), strict=True))
         scores = {
             "epoch": self.current_epoch + 1,
-            **{name: float(np.mean(values)) if values else math.nan for name, values in self._losses.items()},
+            **{name: _average(losses) for name, losses in self._losses.items()},
             "val_miou": miou,
             "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
             **{f"val_iou_{name}": value for name, value in by_class.items()},
@@ -377,6 +448,11 @@ class Task(lightning.LightningModule):
         self._confusion = Confusion.empty(len(self.legend))
         self._losses = {"loss": [], "val_loss": []}
 
+    def _note(self, name: str, loss: Tensor, mask: Tensor) -> None:
+        """Keep the loss of a batch, with its labelled pixels; a batch without any has none."""
+        if labelled := int((mask != self.legend.ignore_index).sum()):
+            self._losses[name].append((float(loss.detach()), labelled))
+
     def configure_optimizers(self) -> Any:
         """AdamW without decay of biases and norms, warm-up and cosine by the step."""
         matrices = [p for p in self.segmenter.parameters() if p.ndim > 1]
@@ -387,6 +463,12 @@ class Task(lightning.LightningModule):
         warm = max(1, round(self.fitting.warmup * steps))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warm, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _average(losses: Sequence[tuple[float, int]]) -> float:
+    """Mean loss of batches, each counting by its labelled pixels; NaN of none."""
+    pixels = sum(count for _, count in losses)
+    return sum(loss * count for loss, count in losses) / pixels if pixels else math.nan
 
 
 def warmup_cosine(step: int, warm: int, steps: int) -> float:
@@ -416,33 +498,53 @@ class _Report(lightning.Callback):
             self._progress(Epoch(int(scores["epoch"]), int(trainer.max_epochs or 0), scores, best))
 
 
-def _fit(task: Task, batches: Epochs, chips: Chips, progress: Progress | None) -> None:
+def _fit(
+    task: Task, batches: Epochs, chips: Chips, device: torch.device, precision: str, progress: Progress | None
+) -> None:
     """Run the epochs, without Lightning's files, bars and tips."""
     fitting = task.fitting
     callbacks: list[lightning.Callback] = [_Report(progress)] if progress else []
     if fitting.patience is not None:
         callbacks.append(EarlyStopping("val_miou", mode="max", patience=fitting.patience))
-    accelerator, precision = _hardware(fitting)
-    with _quiet():
+    with _quiet(), _switches(), _interruptible():
         trainer = lightning.Trainer(
-            max_epochs=fitting.epochs, accelerator=accelerator, devices=1, precision=precision, callbacks=callbacks,
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=fitting.epochs, accelerator=device.type, devices=1 if device.index is None else [device.index],
+            precision="bf16-mixed" if precision == "bf16" else "32-true", callbacks=callbacks, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             num_sanity_val_steps=0, gradient_clip_val=1.0, deterministic="warn", benchmark=False,
         )  # fmt: skip
         trainer.fit(task, batches, chips)
     task.to("cpu")
 
 
-def _hardware(fitting: Fitting) -> tuple[str, Any]:
-    """Lightning's names of the device and precision."""
-    accelerator = fitting.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = fitting.precision
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if accelerator == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    return accelerator, {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]
+@contextmanager
+def _switches() -> Iterator[None]:
+    """Leave torch's choice of algorithms as it was, which Lightning sets for the whole process."""
+    variable = "CUBLAS_WORKSPACE_CONFIG"
+    workspace, benchmark = os.environ.get(variable), torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        os.environ.pop(variable, None)
+        if workspace is not None:
+            os.environ[variable] = workspace
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Give back the Ctrl-C that Lightning turns into an exit with status 1, and goes deaf to."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextmanager
@@ -462,9 +564,9 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw torch's chance from `seed` inside the block, and leave the caller's as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
@@ -487,6 +589,18 @@ def _agree(pairs: Mapping[str, Sequence[Pair]]) -> tuple[tuple[str, ...], Legend
     return bands, legend
 
 
+def _untrained(
+    bands: Sequence[str], legend: Legend, seen: Survey, weights: NDArray[np.float64], model: Network, card: Card
+) -> Segmenter:
+    """Network of random weights that knows its bands, and how frequent the classes are."""
+    features = _features(model, seen)
+    shape = asdict(model)
+    del shape["differences"]
+    network = UNet(features.channels(len(bands)), len(legend), **shape)
+    set_prior(network, _prior(seen, weights))
+    return Segmenter(network, _bands(bands, seen, card), ModelInfo(legend), features)
+
+
 def _bands(names: Sequence[str], seen: Survey, card: Card) -> list[BandInfo]:
     """What the model file says of each band."""
     quantiles = seen.stats.quantiles([float(p) / 100 for p in PERCENTILES])
@@ -504,7 +618,7 @@ def _features(model: Network, seen: Survey) -> Features:
     return Features(model.differences, FADE * float(np.abs(seen.stats.mean).mean()) if model.differences else 0.0)
 
 
-def _prior(seen: Survey, weights: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+def _prior(seen: Survey, weights: NDArray[np.float64]) -> list[float]:
     """Class frequencies as the weighted loss meets them; a class without pixels counts one."""
     mass = np.maximum(seen.counts.counts, 1) * np.where(weights > 0, weights, 1.0)
     return [float(v) for v in mass / mass.sum()]
@@ -520,20 +634,24 @@ def _info(
     card: Card,
     legend: Legend,
     pairs: Mapping[str, Sequence[Pair]],
+    hashes: Mapping[str, str],
     sampler: Sampling,
     task: Task,
     seen: Survey,
     scores: Mapping[str, Evaluation],
 ) -> ModelInfo:
     sizes = [size for pair in pairs["train"] if (size := pair.scene.grid.pixel_size_m) is not None]
-    files = [str(pair.scene.source) for split in pairs.values() for pair in split]
     provenance = {
         "data": card.data,
         "split": {
-            split: {"scenes": len(chosen), "groups": len({pair.group or pair.scene.source for pair in chosen})}
+            split: {
+                "scenes": len(chosen),
+                "groups": len({pair.group or pair.scene.source for pair in chosen}),
+                "hash": hashes[split],
+            }
             for split, chosen in pairs.items()
         },
-        "data_hash": hashlib.sha256("".join(fingerprint(file) or file for file in files).encode()).hexdigest(),
+        "data_hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
         "pixels": dict(zip(legend.names, seen.counts.counts.tolist(), strict=True)),
         "seed": sampler.seed,
         "epochs": len(task.history),
@@ -549,13 +667,25 @@ def _info(
     )  # fmt: skip
 
 
+def _hash(pairs: Sequence[Pair]) -> str:
+    """Hash of the content of all files of scenes and labels; of what is no local file, of its name."""
+    files = [file for pair in pairs for part in (pair.scene, pair.labels) for file in _files(part)]
+    return hashlib.sha256("".join(fingerprint(file) or file for file in files).encode()).hexdigest()
+
+
+def _files(part: Scene | Labels) -> Sequence[str]:
+    paths: Sequence[str] = getattr(part, "paths", ())
+    return paths or (part.source,)
+
+
 def _headline(scores: Evaluation) -> dict[str, Any]:
     report = scores.report()
+    accuracy = report["micro"]["accuracy"]
     return {
         "iou": {
             name: round(values["iou"], 4) for name, values in report["classes"].items() if values["iou"] is not None
         },
-        "accuracy": round(report["micro"]["accuracy"], 4),
+        "accuracy": None if accuracy is None else round(accuracy, 4),
         "pixels": report["pixels"],
     }
 
@@ -567,15 +697,53 @@ def _write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 @contextmanager
-def _folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Folder to fill, which gets its name when the block ends well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir()
+def _run_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Folder to fill, which gets its name when the block ends well, and another one if it fails with a model in it."""
+    place = out.resolve()  # a link to a run folder stays a link
+    _check_run_folder(out, place, overwrite)
+    token = secrets.token_hex(4)
+    part = place.with_name(f".{place.name}.{token}.part")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {out} ({error.strerror}); name another.") from error
     try:
         yield part
-        if overwrite and out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
+        _check_run_folder(out, place, overwrite)
+        _put(part, place, place.with_name(f".{place.name}.{token}.old"))
+    except BaseException:
+        if (part / MODEL).exists():
+            kept = part.rename(place.with_name(f"{place.name}.unfinished-{token}"))
+            _log.warning("all epochs were over when this failed; the model is kept in %s.", kept)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_run_folder(out: Path, place: Path, overwrite: bool) -> None:
+    """Refuse a name under which something is that must not be replaced."""
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise OutputError(f"{out} is a file; give the name of a folder to make.")
+    if not overwrite:
+        raise OutputExistsError(f"{out} exists already; choose another folder, or ask to overwrite it (-f).")
+    if any(place.iterdir()) and not all((place / name).is_file() for name in (MODEL, RECORD)):
+        raise OutputExistsError(
+            f"{out} holds something else than a run (no {MODEL} and {RECORD}), and is not overwritten; "
+            "choose another folder."
+        )
+
+
+def _put(part: Path, place: Path, aside: Path) -> None:
+    """Rename `part` to `place`; what was there stands aside until that is done."""
+    replaced = place.exists()
+    if replaced:
+        place.rename(aside)
+    try:
+        part.rename(place)
+    except OSError:
+        if replaced:
+            aside.rename(place)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

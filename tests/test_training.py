@@ -1,23 +1,40 @@
 """Training learns what can be learnt, repeats itself, and writes down what it did."""
 
 import json
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from numpy.testing import assert_array_equal
 
 import geounet
 from geounet.core.legend import Legend
-from geounet.errors import ConfigError, OutputExistsError
+from geounet.errors import ConfigError, DeviceError, OutputError, OutputExistsError
 from geounet.evaluation import evaluate
 from geounet.nn.augment import Compose
 from geounet.nn.losses import DiceCrossEntropy
 from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair, plan_grid, read_batch
 from geounet.raster.scene import open_scene
-from geounet.training import Card, Epochs, Fitting, Network, Sampling, Task, to_tensors, train
+from geounet.training import (
+    Card,
+    Epochs,
+    Fitting,
+    Inference,
+    Loss,
+    Network,
+    Sampling,
+    Task,
+    _fit,
+    _put,
+    to_tensors,
+    train,
+)
 from tests.making import BANDS, reflectance, unet_model, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})
@@ -26,6 +43,11 @@ SMALL = {
     "model": Network(depth=2, width=4),
     "training": Fitting(epochs=10, batch_size=8, learning_rate=1e-2),
     "card": Card(name="ponds", data="made up", unit="reflectance × 10000"),
+}
+TINY = {
+    "sampler": Sampling(chip_size=32, chips_per_epoch=8, seed=5),
+    "model": Network(depth=1, width=2),
+    "training": Fitting(epochs=1, batch_size=8),
 }
 
 
@@ -51,6 +73,14 @@ def pairs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(pairs, tmp_path_factory):
     return train(pairs, tmp_path_factory.mktemp("runs") / "ponds", **SMALL)
+
+
+@pytest.fixture
+def nothing_is_read(monkeypatch):
+    def fail(*_):
+        pytest.fail("the scenes are read already")
+
+    monkeypatch.setattr("geounet.training.survey", fail)
 
 
 def test_what_a_pixel_tells_is_learnt(run):
@@ -127,7 +157,9 @@ def test_the_moving_average_is_what_is_kept(pairs, tmp_path):
     options = {"epochs": 2, "batch_size": 8, "keep": "last"}
     plain = train(pairs, tmp_path / "plain", **SMALL | {"training": Fitting(**options)}).model
     slow = train(pairs, tmp_path / "slow", **SMALL | {"training": Fitting(**options, ema=0.999)}).model
-    first = train(pairs, tmp_path / "first", **SMALL | {"training": Fitting(**options | {"learning_rate": 0.0})}).model
+    first = train(
+        pairs, tmp_path / "first", **SMALL | {"training": Fitting(**options | {"learning_rate": 1e-12})}
+    ).model
 
     def distance(model):
         pairs_ = zip(model.network.parameters(), first.network.parameters(), strict=True)
@@ -171,6 +203,183 @@ def test_an_existing_run_folder_is_refused(pairs, tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(OutputExistsError, match="exists already"):
         train(pairs, tmp_path / "run", **SMALL)
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+@pytest.mark.parametrize("beside", ["thesis.txt", "model.safetensors", "run.json"])
+def test_a_folder_that_is_no_run_is_never_overwritten(pairs, tmp_path, beside):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / beside).write_text("years of work")
+    with pytest.raises(OutputExistsError, match="home holds something else than a run"):
+        train(pairs, tmp_path / "home", **SMALL, overwrite=True)
+    assert (tmp_path / "home" / beside).read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("nothing_is_read")
+@pytest.mark.parametrize(("out", "message"), [("file", "file is a file"), ("file/run", "cannot make the folder")])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(pairs, tmp_path, out, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=message):
+        train(pairs, tmp_path / out, **SMALL, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_earlier_run_is_replaced_when_the_new_one_is_whole(pairs, tmp_path):
+    out = tmp_path / "run"
+    train(pairs, out, **TINY)
+    (out / "curves.png").write_text("of the first")
+    hashes = []
+
+    def look(folder, run):
+        assert (out / "curves.png").exists()  # the first stands until the second is whole
+        assert run.folder == out != folder
+        assert {path.name for path in folder.iterdir()} >= {"model.safetensors", "run.json", "metrics.json"}
+        (folder / "more.txt").write_text("of the second")
+        hashes.append(run.model.hash)
+
+    train(pairs, out, **TINY | {"sampler": replace(TINY["sampler"], seed=9)}, overwrite=True, finish=look)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not (out / "curves.png").exists()
+    assert (out / "more.txt").exists()
+    assert [geounet.load(out / "model.safetensors").hash] == hashes
+
+
+def test_an_earlier_run_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(name)
+    rename = Path.rename
+
+    def refuse_the_new(path, target):
+        if path.name == "new":
+            assert (tmp_path / "aside" / "run.json").read_text() == "old"
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(OSError, match="no"):
+        _put(tmp_path / "new", tmp_path / "old", tmp_path / "aside")
+    assert (tmp_path / "old" / "run.json").read_text() == "old"
+
+
+def test_a_training_that_stops_midway_leaves_the_earlier_run_and_nothing_else(pairs, tmp_path):
+    out = tmp_path / "run"
+    before = train(pairs, out, **TINY).model.hash
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press_ctrl_c(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(pairs, out, **TINY, overwrite=True, progress=press_ctrl_c)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert geounet.load(out / "model.safetensors").hash == before
+
+
+def test_what_fails_after_the_last_epoch_does_not_cost_the_model(pairs, tmp_path, caplog, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("geounet.training.evaluate", fail)
+    with pytest.raises(MemoryError):
+        train(pairs, tmp_path / "run", **TINY)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith("run.unfinished-")
+    assert f"the model is kept in {kept}" in caplog.text
+    assert geounet.load(kept / "model.safetensors").band_names == BANDS
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param({"inference": Inference(device="cuda:99")}, DeviceError, "no device cuda:99", id="to map on"),
+        pytest.param({"training": Fitting(device="cuda:99")}, DeviceError, "no device cuda:99", id="to train on"),
+        pytest.param({"training": Fitting(epochs=0)}, ConfigError, r"training\.epochs: .*not 0", id="no epochs"),
+        pytest.param({"loss": Loss(dice=-1)}, ConfigError, r"loss\.dice: .*not -1", id="a negative weight"),
+    ],
+)
+def test_what_could_only_fail_at_the_end_is_refused_before_the_first_epoch(pairs, tmp_path, options, error, message):
+    epochs = []
+    with pytest.raises(error, match=message):
+        train(pairs, tmp_path / "run", **TINY | options, progress=epochs.append)
+    assert epochs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scenes_of_strange_values_or_without_a_label_are_scored_as_they_are(pairs, tmp_path):
+    bright = open_scene(write_raster(tmp_path / "bright.tif", np.full((6, 40, 40), 9e6, np.float32), bands=BANDS))
+    void = open_labels(
+        write_raster(tmp_path / "void.tif", np.full((40, 40), 255, np.uint8), nodata=255), bright.grid, LEGEND
+    )
+    result = train({**pairs, "test": [Pair(bright, void)]}, tmp_path / "run", **TINY)
+    assert result.test.confusion.counts.sum() == 0
+    assert result.model.info.provenance["metrics"]["test"] == {"iou": {}, "accuracy": None, "pixels": 0}
+
+
+def test_the_hash_of_the_data_covers_scenes_and_labels_of_each_split(pairs, tmp_path):
+    def hashes(name):
+        about = train(pairs_, tmp_path / name, **TINY).model.info.provenance
+        return about["data_hash"], {split: facts["hash"] for split, facts in about["split"].items()}
+
+    pairs_ = {"train": [labelled(tmp_path, "a", 1)], "validate": pairs["validate"]}
+    first = hashes("one")
+    assert hashes("two") == first
+    with rasterio.open(tmp_path / "a_truth.tif", "r+") as labels:
+        codes = labels.read(1)
+        codes[50, 50] = 90 - codes[50, 50]  # land becomes water, water land
+        labels.write(codes, 1)
+    second = hashes("three")
+    assert second[0] != first[0]
+    assert second[1]["train"] != first[1]["train"]
+    assert second[1]["validate"] == first[1]["validate"]
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_torchs_switches_are_left_as_they_were(pairs, tmp_path, monkeypatch, workspace):
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    train(pairs, tmp_path / "run", **TINY)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == workspace
+
+
+def test_the_second_gpu_is_the_second_gpu(monkeypatch):
+    told = {}
+
+    class Trainer:
+        def __init__(self, **options):
+            told.update(options)
+
+        def fit(self, *_):
+            pass
+
+    monkeypatch.setattr("geounet.training.lightning.Trainer", Trainer)
+    task = Task(unet_model(depth=1), DiceCrossEntropy(), Compose([]), Fitting(), seed=0)
+    _fit(task, [], [], torch.device("cuda:1"), "bf16", None)
+    assert (told["accelerator"], told["devices"], told["precision"]) == ("cuda", [1], "bf16-mixed")
+
+
+def test_the_validation_loss_is_that_of_a_pixel_whatever_the_batches(pairs, tmp_path):
+    pixels = reflectance((32, 96), seed=8)
+    pixels[:, :, :40] = -9999  # the first chip of three is empty, the second has fewer pixels than the third
+    scene = open_scene(write_raster(tmp_path / "c.tif", pixels, bands=BANDS, nodata=-9999))
+    truth = (reflectance((32, 96), seed=8)[3] < 1500) * 70 + 10
+    labels = open_labels(write_raster(tmp_path / "t.tif", truth.astype(np.uint8)), scene.grid, LEGEND)
+    options = TINY | {
+        "training": Fitting(epochs=1, batch_size=1, keep="last", precision="fp32"),
+        "loss": Loss(dice=0, class_weights="none"),
+    }
+    result = train({"train": pairs["train"], "validate": [Pair(scene, labels)]}, tmp_path / "run", **options)
+    batch = to_tensors(read_batch([Pair(scene, labels)], plan_grid([Pair(scene, labels)], 32)))
+    with torch.no_grad():
+        logits = result.model(batch["image"])
+    expected = torch.nn.functional.cross_entropy(logits, batch["mask"], ignore_index=255)
+    assert result.history[0]["val_loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_nothing_to_validate_with_is_said(pairs, tmp_path):

@@ -1,5 +1,8 @@
 """``geounet info``."""
 
+from collections.abc import Mapping
+from math import hypot
+
 import click
 
 from .shared import Talk, common, scene_options
@@ -34,12 +37,12 @@ def scene_card(file: tuple[str, ...], bands: object, nodata: float | None) -> st
     scene = open_argument(file, bands, nodata)
     grid = scene.grid
     height, width = grid.shape
-    size = grid.pixel_size_m
+    size, step = grid.pixel_size_m, grid.transform
     lines = [
         scene.source,
         f"  size        {width} × {height} pixels, blocks of {scene.block_shape[1]} × {scene.block_shape[0]}, {scene.dtype}",
         f"  CRS         {grid.crs.to_string() if grid.crs else 'none'}",
-        f"  pixel       {abs(grid.transform.a):g} × {abs(grid.transform.e):g} CRS units"
+        f"  pixel       {hypot(step.a, step.d):g} × {hypot(step.b, step.e):g} CRS units"
         + (f", {size:.4g} m" if size else ""),
         f"  bounds      {', '.join(f'{value:g}' for value in grid.bounds)}",
     ]
@@ -69,11 +72,19 @@ def model_card(model: object) -> str:
         f"  pixel size  {about.pixel_size:g} m" if about.pixel_size else "  pixel size  not said",
         f"  classes     {', '.join(f'{c.code} {c.name}' for c in about.legend.classes)}",
     ]
-    for split, scores in provenance.get("metrics", {}).items():
-        values = ", ".join(f"{name} {value:.3f}" for name, value in scores["iou"].items())
-        lines.append(f"  {split:<11} IoU {values} ({scores['pixels']:,} pixels)")
+    metrics = provenance.get("metrics")
+    if isinstance(metrics, Mapping):
+        lines += [f"  {split:<11} {_scores(scores)}" for split, scores in metrics.items()]
     texts = {key: provenance.get(key) for key in ("data", "licence", "citation")} | {"note": about.notes}
     return "\n".join([*lines, *(f"  {key:<11} {text}" for key, text in texts.items() if text)])
+
+
+def _scores(scores: object) -> str:
+    """Scores on one line; those that another program has written into the model, as they are."""
+    match scores:
+        case {"iou": Mapping() as iou, "pixels": int(pixels)} if all(isinstance(v, int | float) for v in iou.values()):
+            return f"IoU {', '.join(f'{name} {value:.3f}' for name, value in iou.items())} ({pixels:,} pixels)"
+    return str(scores)
 
 
 def _units(model: object) -> str:

@@ -8,7 +8,7 @@ from .shared import Talk, common, hectares, overwrite_option
 
 
 @click.command()
-@click.argument("mask", type=Path)
+@click.argument("mask")
 @click.option(
     "-o", "--out", type=Path, help="Vectors to write (.gpkg .fgb .parquet .geojson .shp).  [default: MASK.gpkg]"
 )
@@ -20,7 +20,7 @@ from .shared import Talk, common, hectares, overwrite_option
 @overwrite_option
 @common
 def polygonize(
-    talk: Talk, mask: Path, out: Path | None, classes: tuple[str, ...], connectivity: str, overwrite: bool
+    talk: Talk, mask: str, out: Path | None, classes: tuple[str, ...], connectivity: str, overwrite: bool
 ) -> None:
     r"""Trace MASK, any class raster, into polygons with class, name, area and perimeter.
 
@@ -28,10 +28,12 @@ def polygonize(
     geounet polygonize map.tif
     geounet polygonize map.tif -o water.fgb --class water
     """
-    from ..output import check_output
+    from ..output import check_distinct
+    from ..raster.vector import check_vector
     from ..raster.vector import polygonize as run
 
-    out = check_output(out or mask.with_suffix(".gpkg"), overwrite=overwrite)
+    out = check_vector(out or Path(mask).with_suffix(".gpkg"), overwrite=overwrite)
+    check_distinct([out], [mask])
     wanted = [int(one) if one.lstrip("-").isdigit() else one for one in classes]
     polygons = run(mask, classes=wanted or None, connectivity=8 if connectivity == "8" else 4)
     path = polygons.to_file(out, overwrite=overwrite)
@@ -40,6 +42,6 @@ def polygonize(
     talk.table(
         f"{len(polygons):,} polygons",
         ["class", "polygons", "hectares"],
-        [[str(name), f"{len(areas):,}", hectares(areas.sum())] for name, areas in groups],
+        [[str(name), f"{len(areas):,}", hectares(areas.sum(min_count=1))] for name, areas in groups],
     )
     talk.say(str(path))

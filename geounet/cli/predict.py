@@ -1,6 +1,7 @@
 """``geounet predict``."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,15 @@ def predict(
     """
     from ..inference import choose_model
     from ..inference import predict as run
-    from ..output import check_output
-    from ..raster.vector import polygonize
+    from ..output import check_distinct, check_output
+    from ..raster.vector import check_vector, polygonize
 
     opened = open_argument(scene, bands, nodata)
     out = out or beside(scene[0])
-    for wanted in filter(None, (out, polygons, probabilities)):
-        check_output(wanted, overwrite=overwrite)
+    outputs = [check_output(path, overwrite=overwrite) for path in (out, probabilities) if path]
+    if polygons:
+        outputs.append(check_vector(polygons, overwrite=overwrite))
+    check_distinct(outputs, opened.paths)
     prediction = run(opened, model or choose_model(opened), **options)
     if bbox is not None:
         prediction = prediction.crop(opened.grid.window_of(bbox, _crs(bbox_crs)))
@@ -101,10 +104,10 @@ def predict(
 
 def beside(scene: str) -> Path:
     """Where the mask goes by default: SCENE_mask.tif beside the scene, or here if that folder is read-only."""
-    path = Path(scene.rstrip("/"))
-    name = f"{path.stem}_mask.tif"
-    local = path.exists() and os.access(path.parent, os.W_OK)
-    return path.with_name(name) if local else Path(name)
+    path = Path(scene).absolute()
+    stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("._-") or path.parent.name or "scene"
+    local = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    return (path.parent if local else Path.cwd()) / f"{stem}_mask.tif"
 
 
 def _crs(text: str | None) -> Any:

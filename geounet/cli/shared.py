@@ -3,6 +3,7 @@
 import functools
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,13 +60,14 @@ class Talk:
         if self.quiet:
             return
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
         for place, column in enumerate(columns):
-            table.add_column(column, justify="right" if place else "left")
+            table.add_column(escape(column), justify="right" if place else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         self.say(title)
         console = Console()
         console.print(table, width=None if console.is_terminal else 120)
@@ -121,13 +123,25 @@ def parse_bands(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
-    if not any("=" in part for part in parts):
-        return parts
-    try:
-        pairs = [part.split("=") for part in parts]
-        return {name.strip(): int(index) for name, index in pairs}
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is neither name=index,… nor a list of names.") from None
+    if any("=" in part for part in parts):
+        try:
+            pairs = [(name.strip(), int(index)) for name, index in (part.split("=") for part in parts)]
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is neither name=index,… nor a list of names.") from None
+        _refuse_twice(value, [name for name, _ in pairs])
+        return dict(pairs)
+    if any(part.isdecimal() for part in parts):
+        raise click.BadParameter(
+            f"{value!r} says which bands, but not what they are; write name=index: blue=2,green=3,…"
+        )
+    _refuse_twice(value, parts)
+    return parts
+
+
+def _refuse_twice(value: str, names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise click.BadParameter(f"{value!r} gives {', '.join(twice)} more than once; each band has a name of its own.")
 
 
 def parse_bounds(value: Any) -> Any:
@@ -168,8 +182,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--chip-size", type=click.IntRange(min=1), default=512, show_default=True, help="Pixels."),
         click.option(
-            "--overlap", type=click.IntRange(min=0), default=128, show_default=True,
-            help="Pixels that neighbouring chips share.",
+            "--overlap", type=click.IntRange(min=0),
+            help="Pixels that neighbouring chips share.  [default: 128, or a quarter of a smaller chip]",
         ),
         click.option("--batch-size", type=click.IntRange(min=1), help="Chips at once.  [default: 1, or 8 on a GPU]"),
         click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps"),

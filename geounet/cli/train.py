@@ -10,7 +10,7 @@ import click
 from .shared import Talk, common, overwrite_option, percent
 
 if TYPE_CHECKING:
-    from ..training import Epoch
+    from ..training import Epoch, Run
 
 
 @click.command()
@@ -40,22 +40,24 @@ def train(
         raise click.UsageError("Missing argument 'CONFIG'.")
     import yaml
 
-    from ..report import plot_confusion, plot_curves
+    from ..report import plot_run
     from ..training import train as run
 
     loaded = configs.load_config(config, overrides)
     pairs = loaded.pairs()
     talk.notes([note for split in pairs.values() for pair in split for note in (*pair.scene.notes, *pair.labels.notes)])
     talk.say(", ".join(f"{split}: {len(chosen)} scenes" for split, chosen in pairs.items()))
+    used = yaml.safe_dump(dict(loaded.values), sort_keys=False, allow_unicode=True)
+
+    def finish(folder: Path, result: "Run") -> None:
+        (folder / "config.yaml").write_text(used, encoding="utf-8")
+        plot_run(folder, result)
+
     with talk.progress("training") as progress:
         result = run(
             pairs, out or Path("runs") / config.stem, **loaded.sections(), overwrite=overwrite,
-            progress=lambda epoch: _tell(talk, epoch, progress),
+            progress=lambda epoch: _tell(talk, epoch, progress), finish=finish,
         )  # fmt: skip
-    used = yaml.safe_dump(dict(loaded.values), sort_keys=False, allow_unicode=True)
-    (result.folder / "config.yaml").write_text(used, encoding="utf-8")
-    plot_curves(result.history, result.folder / "curves.png")
-    plot_confusion(result.validation.confusion, result.validation.names, result.folder / "confusion.png")
     for split, scores in (("validate", result.validation), ("test", result.test)):
         if scores:
             classes = scores.report()["classes"]

@@ -74,7 +74,7 @@ class Grid:
         return self.crs is not None and not self.transform.is_identity
 
     def crop(self, window: Window) -> "Grid":
-        """See the grid through `window`; ground control moves along."""
+        """See the grid through `window`; ground control moves along, and a grid that has no place gets none."""
         col, row = int(window.col_off), int(window.row_off)
         control = self.control and replace(
             self.control,
@@ -84,7 +84,7 @@ class Grid:
         return replace(
             self,
             shape=(int(window.height), int(window.width)),
-            transform=self.transform @ Affine.translation(col, row) if (col or row) else self.transform,
+            transform=self.transform if self.transform.is_identity else self.transform @ Affine.translation(col, row),
             control=control,
         )
 

@@ -1,6 +1,7 @@
 """Class codes in files, ids in the network, names and colours for people."""
 
 import colorsys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,9 +50,9 @@ class Legend:
             raise LegendError(f"a legend has from 1 to 65534 classes, not {len(codes)}.")
         checks: list[tuple[str, list[Any]]] = [("code", codes), ("name", names)]
         for what, values in checks:
-            twice = sorted({str(v) for v in values if values.count(v) > 1})
+            twice = [str(value) for value, count in Counter(values).items() if count > 1]
             if twice:
-                raise LegendError(f"class {what} {', '.join(twice)} is given more than once; each class needs its own.")
+                raise LegendError(f"class {what} {_some(twice)} is given more than once; each class needs its own.")
 
     @classmethod
     def of(
@@ -160,8 +161,8 @@ class Legend:
             elif not np.isnan(value) and value not in skipped:
                 strange.append(value)
         if strange and unknown == "raise":
-            shown = ", ".join(f"{v:g}" for v in strange[:10]) + (", …" if len(strange) > 10 else "")
-            known = ", ".join(f"{c.code} {c.name}" for c in self.classes)
+            shown = _some([str(int(v)) if float(v).is_integer() else f"{v:g}" for v in strange])
+            known = _some([f"{c.code} {c.name}" for c in self.classes])
             raise LegendError(
                 f"{source} has the class code {shown}, which the legend does not know ({known}). "
                 "Add it to the legend, list it under ignore, or pass unknown='ignore'."
@@ -190,12 +191,21 @@ class Legend:
         Raises
         ------
         LegendError
-            A row lacks a key, or a value is of the wrong kind.
+            A row lacks a key, a value is of the wrong kind, or the ids do not count from 0 in order.
         """
         try:
-            return cls(tuple(ClassInfo(int(r["code"]), str(r["name"]), _colour(r["color"])) for r in rows))  # type: ignore[call-overload, arg-type]
+            ids = [r["id"] for r in rows]
+            legend = cls(tuple(ClassInfo(int(r["code"]), str(r["name"]), _colour(r["color"])) for r in rows))  # type: ignore[call-overload, arg-type]
         except (KeyError, TypeError, ValueError) as error:
-            raise LegendError(f"classes need code, name and color; found {rows!r}.") from error
+            raise LegendError(f"classes need id, code, name and color; found {rows!r}.") from error
+        if ids != list(range(len(ids))):
+            raise LegendError(f"class ids count from 0 in order; found {_some([str(i) for i in ids])}.")
+        return legend
+
+
+def _some(texts: Sequence[str], most: int = 10) -> str:
+    """The first of some texts, and a sign that there are more."""
+    return ", ".join(texts[:most]) + (", …" if len(texts) > most else "")
 
 
 def _colour(value: Sequence[int] | str) -> Colour:

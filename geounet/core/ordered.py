@@ -1,7 +1,7 @@
 """Work ahead without losing the order, and without piling up."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Generator[R, None, None]:
     """Results of ``function(item)`` in the order of the items, with up to `ahead` of them under way.
 
     Generators of this kind compose: each stage of a pipeline has a pool of its own and pulls from the one before,

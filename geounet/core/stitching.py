@@ -72,6 +72,7 @@ def _add(rows: Array, chip: Array, tiling: Tiling, key: tuple[int, int], target:
     x0, x1 = max(int(tiling.cols.starts[j]), left), min(int(tiling.cols.stops[j]), right)
     y, x = int(tiling.rows.starts[i]), int(tiling.cols.starts[j])
     share = tiling.rows.shares[i][y0 - y : y1 - y, None] * tiling.cols.shares[j][None, x0 - x : x1 - x]
+    share = share.astype(np.float32)
     xp = array_namespace(chip)
     weight = share if isinstance(chip, np.ndarray) else xp.asarray(share, device=device(chip))
     rows[:, y0 - top : y1 - top, x0 - left : x1 - left] += chip[:, y0 - y : y1 - y, x0 - x : x1 - x] * weight

@@ -49,12 +49,10 @@ def shares(length: int, size: int, stride: int) -> NDArray[np.float64]:
     >>> shares(4, 3, 1).round(2).tolist()
     [[1.0, 0.67, 0.33, 0.0], [0.0, 0.33, 0.67, 1.0]]
     """
-    ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1))
-    starts = offsets(length, size, stride)
-    weight = np.zeros((len(starts), length))
-    for row, start in zip(weight, starts, strict=True):
-        row[start : start + size] = ramp[: length - start]
-    weight /= weight.sum(axis=0)
+    layout = Layout(length, size, stride)
+    weight = np.zeros((len(layout.starts), length))
+    for row, start, share in zip(weight, layout.starts, layout.shares, strict=True):
+        row[start : start + len(share)] = share
     return weight
 
 
@@ -80,16 +78,13 @@ class Layout:
         return np.minimum(self.starts + self.size, self.length)
 
     @cached_property
-    def shares(self) -> list[NDArray[np.float32]]:
-        """Each window's share of the pixels it covers, a vector of ``stop - start`` a window."""
+    def shares(self) -> list[NDArray[np.float64]]:
+        """Each window's share of the pixels it covers, a vector of ``stop - start`` a window; see `shares`."""
         ramp = np.minimum(np.arange(1, self.size + 1), np.arange(self.size, 0, -1)).astype(np.float64)
         total = np.zeros(self.length)
         for start, stop in zip(self.starts, self.stops, strict=True):
             total[start:stop] += ramp[: stop - start]
-        return [
-            (ramp[: stop - start] / total[start:stop]).astype(np.float32)
-            for start, stop in zip(self.starts, self.stops, strict=True)
-        ]
+        return [ramp[: stop - start] / total[start:stop] for start, stop in zip(self.starts, self.stops, strict=True)]
 
     def touching(self, start: int, stop: int) -> range:
         """Which windows have a pixel in ``start:stop``; they stand side by side."""
@@ -108,19 +103,24 @@ class Tiling:
     def of(cls, shape: tuple[int, int], size: tuple[int, int], overlap: int) -> "Tiling":
         """Windows of `size` (height, width) over `shape`, neighbours sharing `overlap` pixels.
 
+        Along an axis that one window covers there are no neighbours, and no overlap.
+
         Raises
         ------
         ValueError
-            The overlap is negative, or not smaller than a window.
+            The overlap is negative, or not smaller than a window that has neighbours.
 
         Examples
         --------
         >>> len(Tiling.of((4096, 4096), (512, 512), 128))
         121
         """
-        if not 0 <= overlap < min(size):
+        rows, cols = (
+            Layout(length, side, side if side >= length else side - overlap)
+            for length, side in zip(shape, size, strict=True)
+        )
+        if overlap < 0 or min(rows.stride, cols.stride) < 1:
             raise ValueError(f"overlap must be from 0 to {min(size) - 1} pixels for windows of {size}, not {overlap}")
-        rows, cols = (Layout(length, pixels, pixels - overlap) for length, pixels in zip(shape, size, strict=True))
         return cls(rows, cols)
 
     @property

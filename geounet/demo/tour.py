@@ -20,7 +20,7 @@ from ..raster.labels import open_labels
 from ..raster.sampler import Pair
 from ..raster.scene import open_scene
 from ..raster.vector import polygonize
-from ..report import plot_confusion, plot_curves, plot_map
+from ..report import plot_map, plot_run
 from ..training import Augmentation, Card, Fitting, Loss, Network, Run, Sampling, train
 from . import scenery
 from .scenery import BANDS, LEGEND, NODATA, Conditions
@@ -110,9 +110,8 @@ def run(
         ),
         overwrite=overwrite,
         progress=lambda epoch: tell(0.1 + 0.75 * epoch.epoch / epoch.epochs),
+        finish=plot_run,
     )  # fmt: skip
-    plot_curves(run_.history, run_.folder / "curves.png", overwrite=True)
-    plot_confusion(run_.validation.confusion, LEGEND.names, run_.folder / "confusion.png", overwrite=True)
     files |= {"model": run_.folder / "model.safetensors", "curves": run_.folder / "curves.png"}
 
     target = _pair(files["scene"], files["scene labels"])

@@ -3,10 +3,11 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from threading import Lock, local
@@ -24,12 +25,12 @@ from ..core.legend import Legend
 from ..core.ordered import in_order
 from ..core.stitching import stitch
 from ..core.windows import Tiling, edges
-from ..errors import BandMismatchError
+from ..errors import BandMismatchError, ConfigError, ModelMismatchError, OutputError, SceneError
 from ..nn import runtime
 from ..nn.runtime import Forward
 from ..nn.segmenter import Segmenter, bundled, load
-from ..output import check_output
-from ..raster.geotiff import CogWriter, mask_writer
+from ..output import check_distinct, check_output
+from ..raster.geotiff import CogWriter, mask_writer, tiff_time
 from ..raster.scene import Chip, Scene, open_scene
 from ..record import fingerprint, modified, record, versions, write_json
 from .suitability import check_suitable
@@ -38,6 +39,8 @@ Array: TypeAlias = Any
 Key: TypeAlias = tuple[int, int]
 T = TypeVar("T")
 
+MOST_OVERLAP = 128
+"""Pixels that neighbouring chips share, unless asked otherwise."""
 READERS = 2
 """Threads that read, unless asked otherwise."""
 READ_AHEAD = 4
@@ -110,7 +113,7 @@ def predict(
     model: Segmenter | str | Path,
     *,
     chip_size: int = 512,
-    overlap: int = 128,
+    overlap: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     backend: str = "auto",
@@ -130,8 +133,9 @@ def predict(
     model : Segmenter, or what `load` takes
         The trained network with its bands, legend and pixel size.
     chip_size, overlap : int
-        Pixels; `overlap` is what neighbours share. `chip_size` is rounded up to the network's stride, and down
-        to the scene. Larger chips see more context and leave fewer seams, at the cost of memory.
+        Pixels; `overlap` is what neighbours share, by default a quarter of a chip, at most 128. `chip_size` is
+        rounded up to the network's stride, and down to the scene. Larger chips see more context and leave fewer
+        seams, at the cost of memory.
     batch_size : int, optional
         Chips answered at once: 1 on a CPU, 8 elsewhere. Changes the speed alone.
     device, backend, precision : str
@@ -139,7 +143,8 @@ def predict(
     workers : int, optional
         Threads that read; by default two.
     force : bool
-        Go on although pixel size or values cannot be what the model was trained on; recorded in ``run.json``.
+        Go on although pixel size or values cannot be what the model was trained on; what is passed over is among
+        the doubts, and in ``run.json``.
 
     Returns
     -------
@@ -153,6 +158,8 @@ def predict(
         The scene lacks a band that the model reads.
     ModelMismatchError
         The scene's pixel size or values are out of the model's range, and `force` is not set.
+    ConfigError
+        The overlap is not smaller than a chip, or a number is not positive.
     DeviceError
         The device, backend or precision is not to be had.
 
@@ -161,26 +168,47 @@ def predict(
     .. [1] B. Huang et al., Tiling and stitching segmentation output for remote sensing: basic challenges and
        recommendations, arXiv:1805.12219.
     """
+    overlap = min(MOST_OVERLAP, chip_size // 4) if overlap is None else overlap
+    if not 0 <= overlap < chip_size:
+        raise ConfigError(f"overlap is a number of pixels from 0 to below chip_size ({chip_size}), not {overlap}.")
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is a number from 1, not {value}.")
     options = {
         "chip_size": chip_size, "overlap": overlap, "batch_size": batch_size, "device": device, "backend": backend,
         "precision": precision, "workers": workers, "force": force,
     }  # fmt: skip
-    return _plan(scene, model if isinstance(model, Segmenter) else load(model), options, {})
+    model = model if isinstance(model, Segmenter) else load(model)
+    return _plan(scene, model, options, Forwards(model, device=device, backend=backend, precision=precision))
 
 
-def _plan(
-    scene: Scene | str | Path, model: Segmenter, options: Mapping[str, Any], forwards: dict[tuple[int, int], Forward]
-) -> "Prediction":
-    """Match scene and model, lay the windows, and compile the network for chips of a new shape."""
+class Forwards:
+    """A network compiled for chips of each shape that is asked for; the last few stay."""
+
+    def __init__(self, model: Segmenter, *, device: str, backend: str, precision: str) -> None:
+        def compiled(shape: tuple[int, int]) -> Forward:
+            return runtime.compile(model, shape, device=device, backend=backend, precision=precision)
+
+        self._compile = lru_cache(maxsize=4)(compiled)
+
+    def __call__(self, shape: tuple[int, int]) -> Forward:
+        """Compile for chips of `shape` (height, width), unless that was done."""
+        return self._compile(shape)
+
+
+def _plan(scene: Scene | str | Path, model: Segmenter, options: Mapping[str, Any], forwards: Forwards) -> "Prediction":
+    """Match scene and model, and lay the windows."""
     scene = scene if isinstance(scene, Scene) else open_scene(scene)
     view = scene.select([band.name for band in model.bands])
-    doubts = [] if options["force"] else check_suitable(view, model)
+    try:
+        doubts = check_suitable(view, model)
+    except ModelMismatchError as error:
+        if not options["force"]:
+            raise
+        doubts = [f"forced: {error}"]
     height, width = (_chip_side(options["chip_size"], length, model.stride) for length in view.grid.shape)
-    tiling = Tiling.of(view.grid.shape, (height, width), min(options["overlap"], height - 1, width - 1))
-    if (height, width) not in forwards:
-        forwards[height, width] = runtime.compile(
-            model, (height, width), **{name: options[name] for name in ("device", "backend", "precision")}
-        )
+    tiling = Tiling.of(view.grid.shape, (height, width), options["overlap"])
+    forwards((height, width))  # refuses a device that is not there before anything is read
     return Prediction(view, model, tiling, tuple(doubts), options, view.grid.window, forwards)
 
 
@@ -211,7 +239,7 @@ def choose_model(scene: Scene) -> Segmenter:
 
 def _chip_side(chip_size: int, length: int, stride: int) -> int:
     if chip_size < 1:
-        raise ValueError(f"chip_size is a number of pixels, at least 1, not {chip_size}")
+        raise ConfigError(f"chip_size is a number of pixels from 1, not {chip_size}.")
     return math.ceil(min(chip_size, length) / stride) * stride
 
 
@@ -228,13 +256,13 @@ class Prediction:
     options: Mapping[str, Any]
     target: Window
     """The part of the scene that is mapped, in whole pixels."""
-    _forwards: dict[tuple[int, int], Forward] = field(repr=False)
-    """The compiled network by shape of its chips; shared with predictions of other scenes."""
+    _forwards: Forwards = field(repr=False)
+    """Shared with predictions of other scenes."""
 
     @property
     def forward(self) -> Forward:
         """The network, compiled for this machine."""
-        return self._forwards[self.tiling.rows.size, self.tiling.cols.size]
+        return self._forwards((self.tiling.rows.size, self.tiling.cols.size))
 
     def over(self, scene: Scene | str | Path) -> "Prediction":
         """Map another scene with the same model and options; compiled anew only for chips of another shape.
@@ -266,7 +294,7 @@ class Prediction:
 
     def strips(
         self, window: Window | None = None, *, probabilities: bool = False, clock: Clock | None = None
-    ) -> Iterator[Strip]:
+    ) -> Generator[Strip, None, None]:
         """Finished rows, top to bottom, of the whole map or of a part of it.
 
         Reading, network and stitching overlap in time. Memory is that of one chip's height of rows, and of the
@@ -287,14 +315,17 @@ class Prediction:
         """
         clock = clock or Clock()
         place = self._absolute(window or self.grid.window)
+        forward = self.forward
         with ExitStack() as stack:
             readers = stack.enter_context(ThreadPoolExecutor(self.options["workers"] or READERS, "geounet-read"))
-            callers = stack.enter_context(ThreadPoolExecutor(self.forward.streams, "geounet-forward"))
+            callers = stack.enter_context(ThreadPoolExecutor(forward.streams, "geounet-forward"))
             keys = self.tiling.keys(place)
             chips = in_order(readers, lambda key: (key, self._read(key, clock)), keys, READ_AHEAD)
             batches = in_order(
-                callers, lambda batch: self._answer(batch, clock), self._batches(chips), self.forward.streams + 1
+                callers, lambda batch: self._answer(forward, batch, clock), self._batches(chips), forward.streams + 1
             )
+            stack.enter_context(closing(chips))  # before the pools wait for what is under way
+            stack.enter_context(closing(batches))
             answers = (answer for batch in _waiting(batches, clock) for answer in batch)
             yield from self._reduce(stitch(answers, self.tiling, place), probabilities, clock)
 
@@ -307,12 +338,12 @@ class Prediction:
         return Window(left + self.target.col_off, top + self.target.row_off, right - left, bottom - top)
 
     def block(self, window: Window) -> NDArray[np.unsignedinteger]:
-        """Class ids of a part of the scene, (height, width); the same as in the whole map.
+        """Class ids of a part of the map, (height, width); the same as in the whole of it.
 
         Parameters
         ----------
         window : Window
-            Whole pixels, inside the scene.
+            Whole pixels, inside the map.
         """
         ids = np.empty((int(window.height), int(window.width)), self.legend.id_dtype)
         for strip in self.strips(window):
@@ -321,7 +352,7 @@ class Prediction:
         return ids
 
     def to_numpy(self) -> NDArray[np.integer]:
-        """Class codes of the whole scene, (height, width); the legend's `nodata` where the scene is not valid."""
+        """Class codes of the map, (height, width); the legend's `nodata` where the scene is not valid."""
         return self.legend.decode(self.block(self.grid.window))
 
     def to_geotiff(
@@ -345,7 +376,7 @@ class Prediction:
         probabilities : path, optional
             Also write one band a class, uint8, 0 … 254 for 0 … 1 (scale 1/254 is declared), nodata 255.
         overwrite : bool
-            Replace files that are there.
+            Replace files that are there; never those of the scene.
         creation_options : mapping, optional
             GDAL's for the COG driver, over ours.
         progress : callable, optional
@@ -359,16 +390,18 @@ class Prediction:
         Raises
         ------
         OutputExistsError, OutputError
-            Before anything is computed.
+            Before anything is computed; also where two outputs, or an output and the scene, are one file.
         SceneError
             A window cannot be read; nothing is left under the final name.
         """
         path = check_output(Path(path), overwrite=overwrite)
         journal = check_output(path.with_name(f"{path.stem}.run.json"), overwrite=overwrite)
+        outputs = [path, journal, *([check_output(Path(probabilities), overwrite=overwrite)] if probabilities else [])]
+        check_distinct(outputs, self.scene.paths)
         clock, tally = Clock(), Tally(self.grid, self.legend)
         began = time.perf_counter()
         with ExitStack() as stack:
-            stamp = self.scene.tags.get("TIFFTAG_DATETIME") or modified(self.scene.source)
+            stamp = _date(self.scene)
             writers: list[Callable[[Strip], None]] = [
                 _mask_strips(
                     stack.enter_context(
@@ -398,15 +431,16 @@ class Prediction:
                 return strip.window
 
             strips = self.strips(probabilities=probabilities is not None, clock=clock)
-            for window in in_order(disk, write, strips, WRITE_AHEAD):
-                if progress:
-                    progress((window.row_off + window.height) / self.grid.shape[0])
-            closing = time.perf_counter()
-        clock.seconds["finish"] = time.perf_counter() - closing
+            with closing(in_order(disk, write, strips, WRITE_AHEAD)) as written, closing(strips):
+                for window in written:
+                    if progress:
+                        progress((window.row_off + window.height) / self.grid.shape[0])
+            mapped = time.perf_counter()
+        clock.seconds["finish"] = time.perf_counter() - mapped
         clock.seconds["whole"] = time.perf_counter() - began
         seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
         mask = Mask(path, self.grid, self.legend, tally.pixels, tally.areas_m2, seconds)
-        write_json(journal, self._record(mask), overwrite=True)
+        write_json(journal, self._record(mask, creation_options or {}), overwrite=True)
         return mask
 
     def _read(self, key: Key, clock: Clock) -> Chip | None:
@@ -418,18 +452,21 @@ class Prediction:
     def _batches(self, chips: Iterable[tuple[Key, Chip | None]]) -> Iterator[list[tuple[Key, Chip | None]]]:
         """Collect chips until there are enough for the device; those without a valid pixel ride along."""
         size = self.options["batch_size"] or (1 if self.forward.device == "cpu" else 8)
+        most = size + len(self.tiling.cols.starts)  # a stretch without data is handed on at the end of its row
         batch: list[tuple[Key, Chip | None]] = []
         useful = 0
         for key, chip in chips:
             batch.append((key, chip))
             useful += chip is not None
-            if useful == size:
+            if useful == size or len(batch) == most:
                 yield batch
                 batch, useful = [], 0
         if batch:
             yield batch
 
-    def _answer(self, batch: list[tuple[Key, Chip | None]], clock: Clock) -> list[tuple[Key, Array | None]]:
+    def _answer(
+        self, forward: Forward, batch: list[tuple[Key, Chip | None]], clock: Clock
+    ) -> list[tuple[Key, Array | None]]:
         """Class probabilities of each chip, (K, height, width), 0 where it is not valid."""
         chips = [chip for _, chip in batch if chip is not None]
         if not chips:
@@ -438,8 +475,28 @@ class Prediction:
             fill = self.model.mean.cpu().numpy()
             stack = np.stack([chip.filled(fill) for chip in chips])
         with clock("network"):
-            answers = iter(self.forward(stack))
-        return [(key, None if chip is None else _hush(next(answers), chip.valid)) for key, chip in batch]
+            answers = iter(forward(stack))
+        return [(key, None if chip is None else self._checked(next(answers), chip)) for key, chip in batch]
+
+    def _checked(self, answer: Array, chip: Chip) -> Array:
+        """Return the answer where the chip is valid, if it is made of probabilities.
+
+        Raises
+        ------
+        SceneError
+            A value in the chip is so large that the network overflows.
+        """
+        xp = array_namespace(answer)
+        pixels = chip.valid.size
+        if not abs(float(xp.sum(answer, dtype=xp.float64)) - pixels) < 0.5 + 1e-5 * pixels:
+            top, left, bottom, right = edges(chip.window, (0, 0))
+            values = chip.pixels[:, chip.valid]
+            raise SceneError(
+                f"{self.scene.source} holds values from {values.min():g} to {values.max():g} in rows {top} to {bottom - 1}, "
+                f"columns {left} to {right - 1}, with which the network overflows. If one of them means no data, "
+                "say so: --nodata VALUE."
+            )
+        return _hush(answer, chip.valid)
 
     def _reduce(
         self, rows: Iterable[tuple[Window, Array | None]], probabilities: bool, clock: Clock
@@ -467,18 +524,15 @@ class Prediction:
         ids = largest(sums, self.legend)
         return Strip(window, ids, np.array(_on_host(sums)) if probabilities else None)
 
-    def _record(self, mask: Mask) -> dict[str, Any]:
+    def _record(self, mask: Mask, creation_options: Mapping[str, str]) -> dict[str, Any]:
         return record(
             what="geounet predict",
             versions=versions(),
             model={"name": self.model.info.name, "hash": self.model.hash},
-            input={
-                "source": self.scene.source,
-                "bands": list(self.scene.bands),
-                "hash": fingerprint(self.scene.source),
-            },
+            input={"source": self.scene.source, **self.scene.origin, "hashes": [*map(fingerprint, self.scene.paths)]},
             output=mask.path.name,
             options={**self.options, "chip": [self.tiling.rows.size, self.tiling.cols.size]},
+            creation_options=dict(creation_options),
             window=[self.target.col_off, self.target.row_off, self.target.width, self.target.height],
             runtime={name: getattr(self.forward, name) for name in ("device", "backend", "precision", "streams")},
             seconds=mask.seconds,
@@ -536,6 +590,15 @@ def largest(sums: Array, legend: Legend) -> NDArray[np.unsignedinteger]:
         ids[better] = k
         best[better] = sums[k][better]
     return np.asarray(_on_host(ids)).astype(legend.id_dtype, copy=False)
+
+
+def _date(scene: Scene) -> str | None:
+    """The scene's own date, as TIFF spells it, or that of its file; None where neither is to be had."""
+    stamp = scene.tags.get("TIFFTAG_DATETIME", "")
+    try:
+        return tiff_time(stamp)
+    except OutputError:  # a date that somebody spelt in another way
+        return next(filter(None, map(modified, scene.paths)), None)
 
 
 def _waiting(items: Iterable[T], clock: Clock) -> Iterator[T]:

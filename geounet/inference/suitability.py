@@ -62,17 +62,21 @@ def _pixel_size(scene: Scene, model: Segmenter) -> list[str]:
 
 
 def probe(scene: Scene) -> BandStats:
-    """Statistics of some windows spread evenly over a scene, by band."""
+    """Statistics of some windows spread evenly over a scene, by band; no pixel is read twice."""
     height, width = scene.grid.shape
     stats = BandStats.empty(len(scene.bands))
-    rows, cols = (
-        np.unique(np.linspace(0, max(length - PROBE_SIZE, 0), PROBES).astype(int)) for length in (height, width)
-    )
-    for row in rows.tolist():
-        for col in cols.tolist():
+    for row in _probed(height):
+        for col in _probed(width):
             chip = scene.read(Window(col, row, min(PROBE_SIZE, width - col), min(PROBE_SIZE, height - row)))
             stats += BandStats.of(chip.pixels, chip.valid)
     return stats
+
+
+def _probed(length: int) -> list[int]:
+    """Where windows along an axis start: apart from each other, or side by side where there is no room for that."""
+    if length <= PROBES * PROBE_SIZE:
+        return list(range(0, length, PROBE_SIZE))
+    return [round(start) for start in np.linspace(0, length - PROBE_SIZE, PROBES).tolist()]
 
 
 def _values(scene: Scene, model: Segmenter) -> None:

@@ -100,7 +100,7 @@ def compile(
         The shape is no multiple of the network's stride, or an option is unknown.
     """
     _check(segmenter, shape, backend, precision, threads)
-    where = _device(device)
+    where = find_device(device)
     cores = threads or _cores()
     if where.type == "cpu" and backend != "torch":
         try:
@@ -114,7 +114,7 @@ def compile(
             _log.warning("OpenVINO cannot run this network here (%s); using torch, which is slower.", why)
     if backend == "openvino":
         raise DeviceError(f"OpenVINO runs on the CPU here, not on {where}; use backend='torch' or device='cpu'.")
-    return _Torch(_graph(segmenter, probabilities), where, _torch_precision(precision, where), cores)
+    return _Torch(_graph(segmenter, probabilities), where, torch_precision(precision, where), cores)
 
 
 def openvino() -> ModuleType:
@@ -298,7 +298,14 @@ def _check(segmenter: Segmenter, shape: tuple[int, int], backend: str, precision
         raise ConfigError(f"threads is a number of CPU cores from 1, not {threads}.")
 
 
-def _device(wish: str) -> torch.device:
+def find_device(wish: str) -> torch.device:
+    """Device of torch by a name as `compile` takes it.
+
+    Raises
+    ------
+    DeviceError
+        It is not there; the message names those that are.
+    """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wish == "auto":
         return torch.device("cuda:0" if cuda else "mps" if mps else "cpu")
@@ -318,7 +325,14 @@ def _openvino_precision(wish: str, capabilities: list[str]) -> str:
     return wish
 
 
-def _torch_precision(wish: str, device: torch.device) -> str:
+def torch_precision(wish: str, device: torch.device) -> str:
+    """Precision of torch on a device, ``fp32``, ``bf16`` or ``fp16``, of what is wished for or ``auto``.
+
+    Raises
+    ------
+    DeviceError
+        The hardware does not compute it; the message names what it does.
+    """
     there = ["fp32"]
     if device.type == "cuda":
         there += ["fp16"] + ["bf16"] * torch.cuda.is_bf16_supported(including_emulation=False)

@@ -4,31 +4,46 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import dask
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from ..core.grid import common_grid
 from ..core.ordered import in_order
 from ..core.stats import BandStats, ClassCounts
 from ..core.windows import partition
 from .labels import Labels
 from .scene import Scene
 
-SURVEY_WINDOW = 1024
+T = TypeVar("T")
+
+SURVEY_WINDOW = 512
 """Side, in pixels, of the windows in which whole scenes are counted."""
+SURVEY_BATCH = 64
+"""Windows counted before their sums are added."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A scene and its labels, on one grid."""
+    """A scene and its labels, on one grid.
+
+    Raises
+    ------
+    GridError
+        The labels were opened for another grid.
+    """
 
     scene: Scene
     labels: Labels
     group: str = field(default="")
     """Scenes of one group share ground, or a date; they are drawn as one and never split."""
+
+    def __post_init__(self) -> None:
+        common_grid([(self.scene.source, self.scene.grid), (self.labels.source, self.labels.grid)])
 
 
 class Sample(NamedTuple):
@@ -99,7 +114,8 @@ def plan_grid(pairs: Sequence[Pair], chip_size: int) -> list[Sample]:
 
 def read_batch(pairs: Sequence[Pair], samples: Sequence[Sample]) -> Batch:
     """Read the samples on the active dask scheduler: threads by default, or a cluster, and stack them."""
-    tasks = [dask.delayed(_read, pure=False)(pairs[sample.scene], sample.window) for sample in samples]
+    # a partial hides the scene from dask, which would compute all of a lazy array that it finds in an argument
+    tasks = [dask.delayed(partial(_read, pairs[sample.scene]), pure=False)(sample.window) for sample in samples]
     images, masks = zip(*dask.compute(*tasks), strict=True)
     return Batch(np.stack(images), np.stack(masks))
 
@@ -110,9 +126,9 @@ def read_batches(pairs: Sequence[Pair], plan: Iterable[Sample], batch_size: int,
         yield from in_order(pool, lambda samples: read_batch(pairs, samples), batched(plan, batch_size), ahead)
 
 
-def batched(items: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items, the last perhaps shorter."""
-    batch: list[Sample] = []
+    batch: list[T] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:
@@ -142,13 +158,15 @@ class Survey:
 
 def survey(pairs: Sequence[Pair]) -> Survey:
     """Band statistics over the valid pixels, and class counts over the labelled ones, in one pass by dask."""
-    tasks = [
-        dask.delayed(_survey, pure=False)(pair, window)
-        for pair in pairs
-        for window in partition(pair.scene.grid.shape, SURVEY_WINDOW)
-    ]
-    parts: tuple[Survey, ...] = dask.compute(*tasks)
-    return sum(parts[1:], start=parts[0])
+    windows = [(pair, window) for pair in pairs for window in partition(pair.scene.grid.shape, SURVEY_WINDOW)]
+    classes = len(pairs[0].labels.legend)
+    total = Survey(BandStats.empty(len(pairs[0].scene.bands)), ClassCounts.empty(classes))
+    for some in batched(windows, SURVEY_BATCH):  # a sum a batch, so that memory does not grow with the scenes
+        total = sum(
+            dask.compute(*(dask.delayed(partial(_survey, pair), pure=False)(window) for pair, window in some)),
+            start=total,
+        )
+    return total
 
 
 def _survey(pair: Pair, window: Window) -> Survey:

@@ -1,6 +1,7 @@
 """Codes, ids, names and colours of classes."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -102,10 +103,39 @@ def test_a_legend_survives_json(legend):
     assert Legend.from_dicts(json.loads(json.dumps(legend.to_dicts()))) == legend
 
 
-@pytest.mark.parametrize("rows", [[{"code": 1}], [{"code": "x", "name": "a", "color": [0, 0, 0]}], [None]])
+@pytest.mark.parametrize("rows", [[{"code": 1}], [{"id": 0, "code": "x", "name": "a", "color": [0, 0, 0]}], [None]])
 def test_damaged_classes_are_refused(rows):
-    with pytest.raises(LegendError, match=r"classes need code, name and color"):
+    with pytest.raises(LegendError, match=r"classes need id, code, name and color"):
         Legend.from_dicts(rows)
+
+
+@pytest.mark.parametrize("ids", [(1, 0), (1, 2), (0, 0), (0, 2), ("0", "1")])
+def test_classes_whose_ids_do_not_count_from_0_in_order_are_refused(ids):
+    rows = [row | {"id": i} for row, i in zip(Legend.of(["land", "water"]).to_dicts(), ids, strict=True)]
+    with pytest.raises(LegendError, match=rf"count from 0 in order; found {ids[0]}, {ids[1]}\."):
+        Legend.from_dicts(rows)
+
+
+def test_a_legend_of_very_many_classes_is_made_in_well_under_a_second():
+    names = [f"class {i}" for i in range(65_000)]
+    began = time.perf_counter()
+    assert len(Legend.of(names)) == 65_000
+    with pytest.raises(LegendError, match=r"class name class 7 is given more than once"):
+        Legend.of([*names, "class 7"])
+    assert time.perf_counter() - began < 5  # two legends; pair by pair it took a minute
+
+
+@pytest.mark.parametrize("code", [1_234_567, -7_654_321, 2**31])
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_an_unknown_code_is_shown_to_its_last_digit(code, dtype):
+    with pytest.raises(LegendError, match=rf"labels has the class code {code}, which"):
+        Legend.of(["land"]).encode(np.array([code], dtype))
+
+
+def test_the_refusal_of_an_unknown_code_is_short_whatever_the_legend():
+    with pytest.raises(LegendError) as refused:
+        Legend.of([f"class {i}" for i in range(1000)]).encode(np.arange(1000, 1100))
+    assert len(str(refused.value)) < 500
 
 
 def test_colours_are_given_by_code_or_name_known_or_spread():

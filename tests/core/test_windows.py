@@ -33,8 +33,7 @@ def test_a_layout_has_the_same_shares_piece_by_piece(layout):
     pieces = Layout(*layout)
     table = shares(*layout)
     for row, start, stop, share in zip(table, pieces.starts, pieces.stops, pieces.shares, strict=True):
-        assert share.dtype == np.float32
-        assert_allclose(share, row[start:stop], rtol=1e-6)
+        assert_allclose(share, row[start:stop], rtol=1e-12)
         assert np.count_nonzero(row) == np.count_nonzero(row[start:stop])
 
 

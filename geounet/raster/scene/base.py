@@ -59,6 +59,16 @@ class Scene(ABC):
     notes: tuple[str, ...]
     """Sentences about what deserves a warning: no CRS, a palette, pages that are not read."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that the bands lie in, in their order; empty for an array."""
+        return ()
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where each band comes from, as plain values: enough to open the scene again."""
+        return {"bands": [{"name": name} for name in self.bands]}
+
     def select(self, bands: Sequence[str]) -> "Scene":
         """View of some bands, in the order given; only they are read, and validity rests on them alone.
 

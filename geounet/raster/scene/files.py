@@ -90,6 +90,20 @@ class FileScene(Scene):
     picks: "tuple[_Pick, ...]"
     """Where each band is stored."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that the bands lie in, in their order, each once."""
+        return tuple(dict.fromkeys(pick.raster.path for pick in self.picks))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """File, number from 1 and nodata of each band."""
+        rows = [
+            {"name": name, "file": pick.raster.path, "index": pick.index, "nodata": pick.nodata}
+            for name, pick in zip(self.bands, self.picks, strict=True)
+        ]
+        return {"bands": rows}
+
     def _take(self, places: Sequence[int]) -> "FileScene":
         picks = tuple(self.picks[i] for i in places)
         view: FileScene = self._view(places, picks=picks, dtype=np.result_type(*[pick.dtype for pick in picks]))

@@ -4,5 +4,6 @@ Boundaries are followed between pixels and kept as whole pixel corners until the
 up to those of the pixels, and neighbours share every corner: the classes form a coverage.
 """
 
+from .files import check_vector as check_vector
 from .polygons import Polygons as Polygons
 from .polygons import polygonize as polygonize

@@ -26,6 +26,22 @@ GEOJSON_DIGITS = 7
 """Decimals of a degree: 1 cm, as RFC 7946 section 11.2 advises."""
 
 
+def check_vector(path: Path, *, overwrite: bool) -> Path:
+    """Return the path, if vectors may be written there.
+
+    Raises
+    ------
+    OutputError, OutputExistsError
+        As `check_output`, or the suffix stands for no known format.
+    """
+    if path.suffix.lower() not in DRIVERS:
+        raise OutputError(
+            f"cannot write {path}: {path.suffix or 'a name without a suffix'} is no vector format that geounet knows; "
+            f"use one of {', '.join(DRIVERS)}."
+        )
+    return check_output(path, overwrite=overwrite)
+
+
 def write(frame: geopandas.GeoDataFrame, path: Path, *, overwrite: bool, layer: str | None) -> Path:
     """Write a frame in the format of the path's suffix; return the path.
 
@@ -34,12 +50,7 @@ def write(frame: geopandas.GeoDataFrame, path: Path, *, overwrite: bool, layer: 
     OutputError, OutputExistsError
         As `Polygons.to_file`.
     """
-    suffix = path.suffix.lower()
-    if suffix not in DRIVERS:
-        raise OutputError(
-            f"cannot write {path}: {suffix or 'a name without a suffix'} is no vector format that geounet knows; "
-            f"use one of {', '.join(DRIVERS)}."
-        )
+    suffix = check_vector(path, overwrite=overwrite).suffix.lower()
     if suffix == ".shp":
         return _write_shapefile(frame, path, overwrite=overwrite)
     with atomic(path, overwrite=overwrite) as part:
