@@ -1,11 +1,14 @@
 """Tiling leaves no trace, memory of the doors agree, nothing is counted twice, nodata never leaks."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
 import torch
+from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -14,7 +17,7 @@ from rasterio.windows import Window
 import geounet
 from geounet.core.legend import Legend
 from geounet.core.metrics import Confusion
-from geounet.errors import OutputExistsError, SceneError
+from geounet.errors import ConfigError, GridError, LegendError, OutputError, OutputExistsError, SceneError
 from geounet.evaluation import compare, evaluate
 from geounet.inference import choose_model, predict
 from geounet.inference.prediction import Strip, Tally, largest
@@ -146,8 +149,6 @@ def test_class_pixels_and_nodata_add_up_and_polygons_cover_the_same_ground(scene
 
 
 def test_class_areas_in_degrees_are_true_square_metres(tmp_path):
-    from affine import Affine
-
     crs, transform = rasterio.CRS.from_epsg(4326), Affine(0.01, 0, 10, 0, -0.01, 60)
     path = write_raster(tmp_path / "deg.tif", reflectance((100, 100)), bands=BANDS, crs=crs, transform=transform)
     mask = predict(path, unet_model()).to_geotiff(tmp_path / "mask.tif")
@@ -215,6 +216,81 @@ def test_another_scene_takes_the_network_as_it_was_compiled(scene_path, tmp_path
     assert first.over(small).forward is not first.forward
     for path in (other, small):
         assert_array_equal(first.over(path).to_numpy(), predict(path, model, chip_size=64, overlap=16).to_numpy())
+
+
+def test_a_small_chip_overlaps_by_a_quarter_and_an_axis_of_one_window_does_not_lessen_the_other(tmp_path):
+    assert (
+        len(
+            predict(
+                write_raster(tmp_path / "a.tif", reflectance((256, 256)), bands=BANDS), unet_model(), chip_size=64
+            ).tiling
+        )
+        == 25
+    )
+    flat = predict(write_raster(tmp_path / "b.tif", reflectance((20, 600)), bands=BANDS), unet_model(), chip_size=256)
+    assert flat.tiling.cols.size - flat.tiling.cols.stride == 64
+    assert len(flat.tiling.rows.starts) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"chip_size": 64, "overlap": 64}, {"overlap": -1}, {"chip_size": 0}, {"workers": 0}]
+)
+def test_windows_that_cannot_be_laid_are_refused(scene_path, options):
+    with pytest.raises(ConfigError, match=r"is a number of pixels|is a number from 1"):
+        predict(scene_path, unet_model(), **options)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_value_that_overflows_the_network_is_refused_with_its_place(tmp_path, backend):
+    pixels = reflectance((64, 64)).astype(np.float32)
+    pixels[1, 40, 50] = -3.4e38
+    path = write_raster(tmp_path / "huge.tif", pixels, bands=BANDS)
+    model = unet_model(mean=0.1, std=0.05)  # of reflectance from 0 to 1
+    prediction = predict(path, model, backend=backend, precision="fp32")
+    with pytest.raises(SceneError, match=r"huge\.tif holds values from -3\.4e\+38 .* rows 0 to 63.* --nodata"):
+        prediction.to_geotiff(tmp_path / "mask.tif")
+    assert not (tmp_path / "mask.tif").exists()
+    mended = predict(open_scene(path, nodata=-3.4e38), model, backend=backend, precision="fp32")
+    assert (mended.to_numpy() == 255).sum() == 1
+
+
+def test_what_was_forced_is_written_down(scene_path, tmp_path):
+    model = unet_model(pixel_size=0.3)
+    predict(scene_path, model, force=True).to_geotiff(tmp_path / "map.tif")
+    notes = json.loads((tmp_path / "map.run.json").read_text())["notes"]
+    assert any(note.startswith("forced: ") and "pixels of 30 m" in note for note in notes)
+
+
+@pytest.mark.parametrize("stamp", ["30/06/2021", "2020:01:01  1:02:03", " "])
+def test_a_date_spelt_in_another_way_does_not_stop_a_map(tmp_path, stamp):
+    path = write_raster(tmp_path / "dated.tif", reflectance((20, 20)), bands=BANDS)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(TIFFTAG_DATETIME=stamp)
+    mask = predict(path, unet_model()).to_geotiff(tmp_path / "mask.tif")
+    with rasterio.open(mask.path) as dataset:
+        assert re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", dataset.tags()["TIFFTAG_DATETIME"])
+
+
+def test_a_scene_is_never_replaced_by_its_own_map(scene_path, tmp_path):
+    content = scene_path.read_bytes()
+    with pytest.raises(OutputError, match="is the scene itself"):
+        predict(scene_path, unet_model()).to_geotiff(scene_path, overwrite=True)
+    with pytest.raises(OutputError, match="named for two outputs"):
+        predict(scene_path, unet_model()).to_geotiff(tmp_path / "m.tif", probabilities=tmp_path / "m.tif")
+    assert scene_path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_of_another_legend_or_grid_are_refused(scene_path, tmp_path):
+    scene = open_scene(scene_path)
+    path = write_raster(tmp_path / "truth.tif", np.zeros((150, 170), np.uint8))
+    model = unet_model(classes=("land", "water"))
+    turned = open_labels(path, scene.grid, Legend.of({1: "water", 0: "land"}))
+    with pytest.raises(LegendError, match=r"\(1, 0\); the model's are \(0, 1\)"):
+        evaluate(model, [Pair(scene, turned)])
+    elsewhere = replace(scene.grid, transform=scene.grid.transform @ Affine.translation(5, 0))
+    with pytest.raises(GridError, match="does not lie on the grid"):
+        Pair(scene, open_labels(path, elsewhere, model.legend))
 
 
 def test_an_existing_mask_is_refused_before_anything_is_computed(scene_path, tmp_path):

@@ -3,16 +3,19 @@
 from collections import Counter
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import rasterio
+import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from rasterio.windows import Window
 
 from geounet.core.legend import Legend
-from geounet.raster.labels import open_labels
-from geounet.raster.sampler import Pair, plan_grid, plan_random, read_batches, survey
+from geounet.raster.labels import Labels, open_labels
+from geounet.raster.sampler import Pair, Sample, plan_grid, plan_random, read_batches, survey
 from geounet.raster.scene import open_scene
 from tests.making import BANDS, reflectance, write_raster
 
@@ -84,6 +87,33 @@ def test_batches_hold_what_rasterio_reads_in_the_order_of_the_plan(pairs, schedu
         assert_array_equal(np.isnan(image), truth.mask)
         assert_array_equal(image[~truth.mask], truth.compressed())
         assert (mask[truth.mask.any(axis=0)] == 255).all()
+
+
+def test_a_chip_of_a_lazy_array_computes_the_blocks_it_touches_alone():
+    computed = []
+
+    def block(block_info=None):
+        computed.append(block_info[None]["chunk-location"])
+        return np.full((2, 16, 16), 500, np.int16)
+
+    lazy = dask.array.map_blocks(
+        block, chunks=((2,), (16,) * 4, (16,) * 4), dtype=np.int16, meta=np.empty((0, 0, 0), np.int16)
+    )
+    pixel = 30.0
+    array = xarray.DataArray(
+        lazy,
+        dims=("band", "y", "x"),
+        coords={"y": 5e6 - pixel * (np.arange(64) + 0.5), "x": 5e5 + pixel * (np.arange(64) + 0.5)},
+    )
+    scene = open_scene(array, bands=["red", "nir"])
+
+    class Void(Labels):
+        def _ids(self, window):
+            return np.zeros((window.height, window.width), np.uint8)
+
+    labels = Void("nothing", LEGEND, scene.grid, ())
+    next(read_batches([Pair(scene, labels)], [Sample(0, Window(0, 0, 16, 16))], 1))
+    assert computed == [(0, 0, 0)]
 
 
 def test_a_survey_is_numpys_mean_and_count_over_the_valid_pixels(pairs):
