@@ -31,6 +31,19 @@ def check_output(path: Path | str, *, overwrite: bool = False) -> Path:
     return path
 
 
+def check_tiff(path: Path, *, overwrite: bool = False) -> Path:
+    """Return the path, if a GeoTIFF may be written there.
+
+    Raises
+    ------
+    OutputError, OutputExistsError
+        As `check_output`, or the suffix says another format.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"cannot write {path}: maps are written as GeoTIFFs, so its name ends in .tif or .tiff.")
+    return check_output(path, overwrite=overwrite)
+
+
 def check_distinct(outputs: Iterable[Path], inputs: Iterable[Path | str]) -> None:
     """Refuse outputs of one name, and an output that is an input.
 

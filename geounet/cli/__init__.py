@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="geounet")
 def main() -> None:
-    r"""Class maps from georeferenced multi-band rasters.
+    """Class maps from georeferenced multi-band rasters.
 
     \b
     geounet demo                            see the whole road on made-up scenes

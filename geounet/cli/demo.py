@@ -13,7 +13,7 @@ from .shared import Talk, common, percent
 @click.option("-f", "--overwrite", is_flag=True, help="Replace the folder of an earlier demo.")
 @common
 def demo(talk: Talk, out: Path, seed: int, overwrite: bool) -> None:
-    r"""Make two scenes, train a small U-Net on one for about a minute, map the other.
+    """Make two scenes, train a small U-Net on one for about a minute, map the other.
 
     \b
     geounet demo

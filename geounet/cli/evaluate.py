@@ -34,7 +34,7 @@ def evaluate(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    r"""Score MODEL on labelled scenes: IoU, F1, precision and recall of each class, and the confusion.
+    """Score MODEL on labelled scenes: IoU, F1, precision and recall of each class, and the confusion.
 
     \b
     geounet evaluate water --scene scene.tif --labels truth.tif --json scores.json
@@ -42,6 +42,7 @@ def evaluate(
     """
     if len(scenes) != len(labels):
         raise click.UsageError(f"{len(scenes)} --scene and {len(labels)} --labels: give one --labels for each --scene.")
+    from ..errors import LabelError
     from ..evaluation import evaluate as run
     from ..nn.segmenter import load
     from ..output import check_output
@@ -61,6 +62,11 @@ def evaluate(
     with talk.progress("evaluating") as progress:
         scores = run(segmenter, pairs, progress=progress, **options)
     report = scores.report()
+    if not report["pixels"]:
+        raise LabelError(
+            f"no pixel of {', '.join(scenes)} is both valid and labelled by {', '.join(labels)}: look at where they lie "
+            "(geounet info), and at nodata and ignored codes."
+        )
     talk.table(
         f"{report['pixels']:,} pixels, {report['ignored']:,} ignored",
         ["class", "IoU", "F1", "precision", "recall", "pixels"],

@@ -13,7 +13,7 @@ from .shared import Talk, common, scene_options
 @scene_options
 @common
 def info(talk: Talk, file: tuple[str, ...], bands: object, nodata: float | None) -> None:
-    r"""Say what FILE is: a scene's grid and bands, or a model's bands, classes and provenance.
+    """Say what FILE is: a scene's grid and bands, or a model's bands, classes and provenance.
 
     \b
     geounet info scene.tif

@@ -8,7 +8,7 @@ from .shared import Talk, common
 @click.command()
 @common
 def models(talk: Talk) -> None:
-    r"""List the bundled models: bands, classes, what they were trained on, measured accuracy.
+    """List the bundled models: bands, classes, what they were trained on, measured accuracy.
 
     \b
     geounet models

@@ -22,16 +22,19 @@ from .shared import Talk, common, hectares, overwrite_option
 def polygonize(
     talk: Talk, mask: str, out: Path | None, classes: tuple[str, ...], connectivity: str, overwrite: bool
 ) -> None:
-    r"""Trace MASK, any class raster, into polygons with class, name, area and perimeter.
+    """Trace MASK, any class raster, into polygons with class, name, area and perimeter.
 
     \b
     geounet polygonize map.tif
     geounet polygonize map.tif -o water.fgb --class water
     """
+    from ..errors import SceneError
     from ..output import check_distinct
     from ..raster.vector import check_vector
     from ..raster.vector import polygonize as run
 
+    if Path(mask).is_dir():
+        raise SceneError(f"{mask} is a folder; give the class raster to trace.")
     out = check_vector(out or Path(mask).with_suffix(".gpkg"), overwrite=overwrite)
     check_distinct([out], [mask])
     wanted = [int(one) if one.lstrip("-").isdigit() else one for one in classes]

@@ -56,7 +56,7 @@ def predict(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    r"""Write the class of every pixel of SCENE to a Cloud-Optimized GeoTIFF.
+    """Write the class of every pixel of SCENE to a Cloud-Optimized GeoTIFF.
 
     SCENE is anything GDAL opens, a quoted glob or folder of one-band files, or several files that are the bands
     of one scene.
@@ -68,12 +68,14 @@ def predict(
     """
     from ..inference import choose_model
     from ..inference import predict as run
-    from ..output import check_distinct, check_output
+    from ..output import check_distinct, check_tiff
     from ..raster.vector import check_vector, polygonize
 
+    if bbox_crs is not None and bbox is None:
+        raise click.UsageError("--bbox-crs is the CRS of --bbox, which is not given.")
     opened = open_argument(scene, bands, nodata)
     out = out or beside(scene[0])
-    outputs = [check_output(path, overwrite=overwrite) for path in (out, probabilities) if path]
+    outputs = [check_tiff(path, overwrite=overwrite) for path in (out, probabilities) if path]
     if polygons:
         outputs.append(check_vector(polygons, overwrite=overwrite))
     check_distinct(outputs, opened.paths)
@@ -104,7 +106,7 @@ def predict(
 
 def beside(scene: str) -> Path:
     """Where the mask goes by default: SCENE_mask.tif beside the scene, or here if that folder is read-only."""
-    path = Path(scene).absolute()
+    path = Path(os.path.abspath(scene))  # noqa: PTH100 - resolve() would follow links
     stem = re.sub(r"[*?\[\]]+", "", path.stem).strip("._-") or path.parent.name or "scene"
     local = path.parent.is_dir() and os.access(path.parent, os.W_OK)
     return (path.parent if local else Path.cwd()) / f"{stem}_mask.tif"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def train(
     talk: Talk, config: Path | None, out: Path | None, overrides: tuple[str, ...], schema: bool, overwrite: bool
 ) -> None:
-    r"""Train a model from CONFIG, a YAML file; write a run folder with model, metrics, plots and the config as used.
+    """Train a model from CONFIG, a YAML file; write a run folder with model, metrics, plots and the config as used.
 
     \b
     geounet train configs/water-hls.yaml

@@ -29,7 +29,7 @@ from ..errors import BandMismatchError, ConfigError, ModelMismatchError, OutputE
 from ..nn import runtime
 from ..nn.runtime import Forward
 from ..nn.segmenter import Segmenter, bundled, load
-from ..output import check_distinct, check_output
+from ..output import check_distinct, check_output, check_tiff
 from ..raster.geotiff import CogWriter, mask_writer, tiff_time
 from ..raster.scene import Chip, Scene, open_scene
 from ..record import fingerprint, modified, record, versions, write_json
@@ -394,9 +394,9 @@ class Prediction:
         SceneError
             A window cannot be read; nothing is left under the final name.
         """
-        path = check_output(Path(path), overwrite=overwrite)
+        path = check_tiff(Path(path), overwrite=overwrite)
         journal = check_output(path.with_name(f"{path.stem}.run.json"), overwrite=overwrite)
-        outputs = [path, journal, *([check_output(Path(probabilities), overwrite=overwrite)] if probabilities else [])]
+        outputs = [path, journal, *([check_tiff(Path(probabilities), overwrite=overwrite)] if probabilities else [])]
         check_distinct(outputs, self.scene.paths)
         clock, tally = Clock(), Tally(self.grid, self.legend)
         began = time.perf_counter()

@@ -89,7 +89,8 @@ def _values(scene: Scene, model: Segmenter) -> None:
     ratios = np.log(bright[comparable] / known[comparable, 1])
     ratio = float(np.exp(np.median(ratios))) if ratios.size else 1.0
     eight_bit = scene.dtype == np.uint8 and float(np.median(known[:, 0])) > 255
-    if 1 / VALUE_FACTOR <= ratio <= VALUE_FACTOR and not eight_bit:
+    beyond_eight = scene.dtype != np.uint8 and float(known[:, 1].max()) <= 255 < 2 * 255 < float(bright.max())
+    if 1 / VALUE_FACTOR <= ratio <= VALUE_FACTOR and not eight_bit and not beyond_eight:
         return
     low, high = float(stats.minimum.min()), float(stats.maximum.max())
     raise ModelMismatchError(

@@ -344,6 +344,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+_RASTERS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x89PNG", b"<VRTDataset")
+
+
 def _check_kind(path: Path) -> None:
     """Refuse what is plainly no safetensors file, by content, and say how to convert it."""
     if path.is_dir():
@@ -364,6 +367,13 @@ def _check_kind(path: Path) -> None:
     ):
         kind = b"\x80\x02\x8a\n"
     if kind is None:
+        if start.startswith(_RASTERS):
+            raise ModelFileError(f"{path} is a raster, not a model ({SUFFIX}).")
+        if path.suffix != SUFFIX and start[8:9] != b"{":
+            raise ModelFileError(
+                f"{path} is not a model of geounet: that is one {SUFFIX} file, as `geounet train` writes it. Checkpoints of "
+                "other tools (.ckpt, .pth) are pickles, which could run code, and are never read."
+            )
         return
     advice = (
         " It could run code when opened, so geounet does not. Convert it where you trust it: "

@@ -55,7 +55,9 @@ def test_help_and_a_bare_import_wake_nothing_heavy():
 def test_every_command_has_help_with_an_example(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"geounet {command}" in result.output.split("Options:")[0].split("\n", 1)[1]
+    lines = [line.strip() for line in result.output.split("Options:")[0].splitlines()[1:]]
+    assert any(line.startswith(f"geounet {command}") for line in lines)
+    assert "\\b" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_every_command_has_help_with_an_example(run, command):
         ["predict", "scene.tif", "--co", "COMPRESS"],
         ["predict", "scene.tif", "--backend", "tensorflow"],
         ["evaluate", "water", "--scene", "a.tif", "--scene", "b.tif", "--labels", "c.tif"],
+        ["predict", "scene.tif", "--bbox-crs", "EPSG:4326"],
         ["train"],
     ],
 )
@@ -76,6 +79,27 @@ def test_wrong_usage_is_status_2(run, args):
     result = run(*args)
     assert result.exit_code == 2
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["predict", "{place}/scene.tif", "-m", "{place}/model.safetensors", "-o", "{tmp}/x.png"], "ends in .tif"),
+        (["predict", "{place}/scene.tif", "-m", "{place}/scene.tif", "-o", "{tmp}/x.tif"], "is a raster, not a model"),
+        (["predict", "{place}/scene.tif", "-m", "{place}/fake.ckpt", "-o", "{tmp}/x.tif"], "are never read"),
+        (["predict", "{place}/scene.tif", "-m", "{place}/model.safetensors", "--nodata", "99999"], "cannot hold it"),
+        (["predict", ""], "empty name"),
+        (["polygonize", "."], "is a folder"),
+        (["predict", "{place}/scene.tif", "-m", "{place}/model.safetensors", "--polygons", "{tmp}/x.txt"], ".gpkg"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(run, place, tmp_path, args, said):
+    (place / "fake.ckpt").write_text("weights")
+    result = run(*(arg.format(place=place, tmp=tmp_path) for arg in args))
+    assert result.exit_code == 1
+    assert said in result.output
+    assert len(result.output.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refusal_is_status_1_and_one_message_without_a_traceback(run, place, tmp_path):

@@ -37,6 +37,12 @@ def test_values_on_another_scale_are_refused(tmp_path, model, pixels):
     assert predict(path, model, force=True).to_numpy().shape == (64, 64)
 
 
+def test_reflectance_is_refused_by_a_model_of_8_bit_pictures(tmp_path):
+    model = unet_model(percentiles={"50": 90.0, "99": 255.0}, unit="")
+    with pytest.raises(ModelMismatchError, match="values from"):
+        predict(scene(tmp_path, reflectance((64, 64))), model)
+
+
 @pytest.mark.parametrize(
     "pixels",
     [

@@ -54,6 +54,8 @@ def open_files(
     BandMismatchError
         `bands` does not fit the files.
     """
+    if "" in paths:
+        raise SceneError("a scene was given an empty name; name a file, a folder or a pattern.")
     rasters = [_look(path, nodata) for path in paths]
     grid = common_grid([(raster.path, raster.grid) for raster in rasters])
     stored = [(raster, band) for raster in rasters for band in range(len(raster.dtypes))]
@@ -68,6 +70,11 @@ def open_files(
                 "classify. Compute the amplitude, or whichever part is meant, into a new raster first."
             )
         declared = raster.nodata[band] if nodata is None else nodata
+        if nodata is not None and np.isfinite(nodata) and stored_nodata(nodata, dtype) is None:
+            raise SceneError(
+                f"nodata {nodata:g} was given for {raster.path}, whose band {band + 1} ({dtype}) cannot hold it; leave "
+                "it out to take what the file declares."
+            )
         picks.append(_Pick(raster, band + 1, dtype, stored_nodata(declared, dtype)))
     shown = {(pick.raster.path, pick.index - 1) for pick in picks}
     first = rasters[0]
