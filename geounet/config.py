@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import yaml
 from pydantic import TypeAdapter
 
+from .core.bands import unnamed
 from .core.legend import Legend
 from .errors import ConfigError
 from .raster.labels import open_labels
 from .raster.sampler import Pair
-from .raster.scene import open_scene
+from .raster.scene import Scene, open_scene
 from .training import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling, checked
 
 S = TypeVar("S")
@@ -50,7 +51,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Scenes:
+class SceneOptions:
     """Which images, and which of their bands."""
 
     train: str | Sequence[str] = ()
@@ -86,7 +87,7 @@ class LabelOptions:
 class Config:
     """All sections of a config."""
 
-    scenes: Scenes
+    scenes: SceneOptions
     labels: LabelOptions
     sampler: Sampling = field(default_factory=Sampling)
     model: Network = field(default_factory=Network)
@@ -112,14 +113,27 @@ class LoadedConfig:
         Raises
         ------
         ConfigError
-            A path matches nothing, or labels are not said.
+            A path matches nothing, labels are not said, or the bands of one scene are given as many scenes.
         """
         labels = self.config.labels
         legend = Legend.of(labels.legend, labels.colors)
-        return {
+        opened = {
             split: [self._pair(legend, *row) for row in rows]
             for split, rows in (self._table() if self.config.scenes.table else self._globs()).items()
         }
+        for split, pairs in opened.items():
+            self._refuse_loose_bands(split, [pair.scene for pair in pairs])
+        return opened
+
+    def _refuse_loose_bands(self, split: str, scenes: Sequence[Scene]) -> None:
+        """Refuse unnamed single bands on one grid: bands of a scene, which a pattern takes for scenes."""
+        loose = [scene for scene in scenes if scene.bands == (unnamed(1),) and scene.grid.placed]
+        if len(loose) > 1 and all(scene.grid.same_pixels(loose[0].grid) for scene in loose[1:]):
+            raise ConfigError(
+                f"{self.path}: scenes.{split} names {len(loose)} files of one unnamed band on one grid ({loose[0].source}, "
+                f"{loose[1].source}, …), which look like the bands of one scene. Name their folder, or stack them (gdalbuildvrt "
+                "-separate)."
+            )
 
     def sections(self) -> dict[str, Any]:
         """Keyword arguments of `train`."""

@@ -578,6 +578,11 @@ def _agree(pairs: Mapping[str, Sequence[Pair]]) -> tuple[tuple[str, ...], Legend
             raise ConfigError(f"there are no scenes to {split} with: name some under scenes.{split}.")
     flat = [pair for split in pairs.values() for pair in split]
     bands, legend = flat[0].scene.bands, flat[0].labels.legend
+    if len(legend) < 2:
+        raise ConfigError(
+            f"the legend has one class ({legend.names[0]}), and a map of one class says nothing: name what the rest is as "
+            "well. For polygons, labels.background is the code of all ground outside of them."
+        )
     for pair in flat:
         if pair.scene.bands != bands:
             raise ConfigError(

@@ -212,6 +212,15 @@ def test_inference_has_the_options_of_predict_with_its_defaults():
     assert asdict(Inference()) | {"force": False} == options
 
 
+def test_bands_of_one_scene_are_not_taken_for_scenes(folder):
+    for number in (1, 2, 3):
+        write_raster(folder / "train" / f"x_B{number}.tif", reflectance((20, 20), bands=1))
+        write_raster(folder / "truth" / f"x_B{number}.tif", np.zeros((20, 20), np.uint8))
+    values = MINIMAL | {"scenes": {"train": "train/x_B*.tif", "validate": "val/*.tif"}}
+    with pytest.raises(ConfigError, match=r"3 files of one unnamed band on one grid.*bands of one scene"):
+        load_config(write(folder, values)).pairs()
+
+
 def test_a_pattern_that_matches_nothing_is_said(folder):
     values = MINIMAL | {"scenes": {"train": "nowhere/*.tif", "validate": "val/*.tif"}}
     with pytest.raises(ConfigError, match=r"scenes\.train names nowhere/\*\.tif, and nothing matches"):

@@ -393,6 +393,14 @@ def test_scenes_with_other_bands_are_refused(pairs, tmp_path):
         train({**pairs, "train": [pairs["train"][1], other]}, tmp_path / "run", **SMALL)
 
 
+def test_a_legend_of_one_class_is_refused(pairs, tmp_path):
+    alone = Legend.of({80: "water"})
+    scene = pairs["train"][0].scene
+    pair = Pair(scene, open_labels(pairs["train"][0].labels.source, scene.grid, alone, unknown="ignore"))
+    with pytest.raises(ConfigError, match=r"one class \(water\).*labels\.background"):
+        train({"train": [pair], "validate": [pair]}, tmp_path / "run", **SMALL)
+
+
 def test_scenes_without_a_label_are_refused_before_any_epoch(pairs, tmp_path):
     scene = pairs["train"][0].scene
     path = write_raster(tmp_path / "void.tif", np.full((96, 96), 255, np.uint8), nodata=255)

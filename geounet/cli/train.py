@@ -1,7 +1,7 @@
 """``geounet train``."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import click
 from .shared import Talk, common, overwrite_option, percent
 
 if TYPE_CHECKING:
+    from ..raster.sampler import Pair
     from ..training import Epoch, Run
 
 
@@ -46,6 +47,7 @@ def train(
     loaded = configs.load_config(config, overrides)
     pairs = loaded.pairs()
     talk.notes([note for split in pairs.values() for pair in split for note in (*pair.scene.notes, *pair.labels.notes)])
+    talk.notes(shared_scenes(pairs))
     talk.say(", ".join(f"{split}: {len(chosen)} scenes" for split, chosen in pairs.items()))
     used = yaml.safe_dump(dict(loaded.values), sort_keys=False, allow_unicode=True)
 
@@ -70,6 +72,19 @@ def train(
                 ],
             )
     talk.say(str(result.folder / "model.safetensors"))
+
+
+def shared_scenes(pairs: Mapping[str, Sequence["Pair"]]) -> list[str]:
+    """A sentence for each scene that stands in two splits, whose scores then say less than they seem to."""
+    splits: dict[str, list[str]] = {}
+    for split, chosen in pairs.items():
+        for source in {pair.scene.source for pair in chosen}:
+            splits.setdefault(source, []).append(split)
+    return [
+        f"{source} is used to {' and to '.join(names)}: scores on ground that was trained on are too good."
+        for source, names in splits.items()
+        if len(names) > 1
+    ]
 
 
 def _tell(talk: Talk, epoch: "Epoch", progress: Callable[[float], None]) -> None:

@@ -232,6 +232,7 @@ def test_train_writes_a_run_folder_that_predict_can_use(run, place, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     result = run("train", tmp_path / "config.yaml", "-o", tmp_path / "run", "--set", "card.name=tiny")
     assert result.exit_code == 0, result.output
+    assert "scene.tif is used to train and to validate" in result.output
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "model.safetensors", "metrics.json", "history.csv", "run.json", "config.yaml", "curves.png", "confusion.png",
     }  # fmt: skip

@@ -266,7 +266,7 @@ def test_pickles_are_never_read_and_the_way_to_convert_is_told(tmp_path, write, 
     ("content", "said"),
     [
         (b"", "not a whole .safetensors file"),
-        (b"II*\x00 a GeoTIFF by mistake", "not a whole .safetensors file"),
+        (b"II*\x00 a GeoTIFF by mistake", "is a raster, not a model"),
         (struct.pack("<Q", 2**60) + b"{}", "not a whole .safetensors file"),
         (struct.pack("<Q", 9) + b'{"a": bad', "not a whole .safetensors file"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
