@@ -44,13 +44,14 @@ def scene_card(file: tuple[str, ...], bands: object, nodata: float | None) -> st
         f"  CRS         {grid.crs.to_string() if grid.crs else 'none'}",
         f"  pixel       {hypot(step.a, step.d):g} × {hypot(step.b, step.e):g} CRS units"
         + (f", {size:.4g} m" if size else ""),
-        f"  bounds      {', '.join(f'{value:g}' for value in grid.bounds)}",
+        f"  bounds      {', '.join(f'{value:.10g}' for value in grid.bounds)}",
     ]
     stats = probe(scene)
     if stats.count:
         lines.append(f"  valid       {stats.valid_share:.1%} of {stats.pixels:,} pixels looked at")
-        for name, (low, middle, high) in zip(scene.bands, stats.quantiles([0.02, 0.5, 0.98]), strict=True):
-            lines.append(f"  {name:<11} 2 % {low:.5g}, median {middle:.5g}, 98 % {high:.5g}")
+        for name, values in zip(scene.bands, stats.quantiles([0.02, 0.5, 0.98]), strict=True):
+            low, middle, high = (f"{float(f'{value:.2g}'):g}" for value in values)  # known to 1 %
+            lines.append(f"  {name:<11} about {low} (2 %), {middle} (median), {high} (98 %)")
     else:
         lines += [f"  {name}" for name in scene.bands]
         lines.append("  no valid pixel was found where it was looked for")
@@ -67,7 +68,7 @@ def model_card(model: object) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
         f"{about.name}: {about.description}",
-        f"  network     {type(model.network).__name__}, {parameters:,} parameters, hash {model.hash[:16]}",
+        f"  network     {type(model.network).__name__}, {parameters:,} parameters, hash {model.short_hash}",
         f"  bands       {', '.join(band.name for band in model.bands)}" + _units(model),
         f"  pixel size  {about.pixel_size:g} m" if about.pixel_size else "  pixel size  not said",
         f"  classes     {', '.join(f'{c.code} {c.name}' for c in about.legend.classes)}",

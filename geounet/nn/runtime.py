@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from ..errors import ConfigError, DeviceError
 from .segmenter import Segmenter
 
-Backend = Literal["auto", "torch", "openvino"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Scores: TypeAlias = "NDArray[np.float32] | Tensor"
 
 MOST_STREAMS = 4
