@@ -28,7 +28,7 @@ from .core.metrics import Confusion, iou, mean_iou
 from .errors import ConfigError, GeoUNetError, OutputError, OutputExistsError
 from .evaluation import Evaluation, evaluate
 from .inference import predict
-from .nn.augment import Augment, Compose, FlipsAndTurns, Radiometric
+from .nn.augment import Augment, Compose, CutMix, FlipsAndTurns, Radiometric
 from .nn.features import Features
 from .nn.losses import DiceCrossEntropy
 from .nn.runtime import find_device, torch_precision
@@ -117,6 +117,8 @@ class Augmentation:
     """The same of a shift a band, in deviations of the band."""
     noise: Amount = 0.0
     """Standard deviation of noise a pixel, in deviations of the band."""
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of the samples in which a rectangle is taken from another sample."""
 
 
 @dataclass(frozen=True)
@@ -632,7 +634,9 @@ def _prior(seen: Survey, weights: NDArray[np.float64]) -> list[float]:
 def _augmenter(options: Augmentation, seen: Survey) -> Augment:
     strengths = {name: getattr(options, name) for name in ("gain", "band_gain", "offset", "band_offset", "noise")}
     radiometric = [Radiometric(seen.stats.std.tolist(), **strengths)] if any(strengths.values()) else []
-    return Compose([*([FlipsAndTurns()] if options.flips_and_turns else []), *radiometric])
+    geometric = [FlipsAndTurns()] if options.flips_and_turns else []
+    mixed = [CutMix(options.cutmix)] if options.cutmix else []
+    return Compose([*geometric, *radiometric, *mixed])
 
 
 def _info(

@@ -125,6 +125,49 @@ class Radiometric:
         return image, labels
 
 
+class CutMix:
+    """A rectangle of some samples replaced by the same rectangle of another, pixels and labels together [1]_.
+
+    What lies around a pixel then says less about its class, so a network leans on the pixel's own light more and on the
+    place less, and holds at hard edges such as those of a mosaic.
+
+    Parameters
+    ----------
+    share : float
+        Part of the samples that get a rectangle, 0 to 1. Its sides are drawn from 0 to those of the chip.
+
+    Raises
+    ------
+    ConfigError
+        The share is not within 0 and 1.
+
+    References
+    ----------
+    .. [1] S. Yun et al., CutMix: regularization strategy to train strong classifiers with localizable features,
+       ICCV 2019, arXiv:1905.04899; for segmentation G. French et al., BMVC 2020, arXiv:1906.01916.
+    """
+
+    def __init__(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ConfigError(f"the share of samples to mix is from 0 to 1, not {share}.")
+        self.share = share
+
+    def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Mixed image (N, C, H, W) and labels (N, H, W)."""
+        samples, (height, width) = len(image), image.shape[-2:]
+        chance = torch.rand(samples, 5, generator=generator, device=generator.device)
+        others = torch.randperm(samples, generator=generator, device=generator.device).tolist()
+        mixed_image, mixed_labels = image.clone(), labels.clone()
+        for sample, (drawn, *corners) in enumerate(chance.tolist()):
+            if drawn < self.share:
+                top, bottom = sorted(round(part * height) for part in corners[:2])
+                left, right = sorted(round(part * width) for part in corners[2:])
+                part = slice(top, bottom), slice(left, right)
+                mixed_image[sample][:, *part] = image[others[sample]][:, *part]
+                mixed_labels[sample][part] = labels[others[sample]][part]
+        return mixed_image, mixed_labels
+
+
 def _seen_from(pixels: Tensor, side: int) -> Tensor:
     """Pixels (..., H, W) from one of eight sides: bits flip rows, flip columns, and swap rows with columns."""
     flips = [axis for bit, axis in ((1, -2), (2, -1)) if side & bit]

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from geounet.errors import ConfigError
-from geounet.nn.augment import Compose, FlipsAndTurns, Radiometric
+from geounet.nn.augment import Compose, CutMix, FlipsAndTurns, Radiometric
 
 NAN = float("nan")
 
@@ -117,6 +117,32 @@ def test_a_band_offset_is_a_share_of_each_bands_deviation():
     shift = Radiometric([1.0, 10.0, 100.0], band_offset=0.3)(image, labels, chance())[0] - image
     assert_close(shift, shift[:, :, :1, :1].expand_as(shift), rtol=1e-3, atol=1e-4)
     assert_close(shift[:, :, 0, 0].std(dim=0), torch.tensor([0.3, 3.0, 30.0]), rtol=0.06, atol=0)
+
+
+def test_a_rectangle_comes_with_its_labels_from_another_sample_at_the_same_place():
+    samples, side = 32, 16
+    place = torch.arange(side * side).view(1, side, side).float()
+    who = torch.arange(samples).view(-1, 1, 1).float()
+    image = torch.stack([who.expand(samples, side, side), place.expand(samples, side, side)], dim=1)
+    mixed, labels = CutMix(1.0)(image, image[:, 0].long(), chance())
+    assert torch.equal(mixed[:, 0].long(), labels)  # labels came with their pixels
+    assert torch.equal(mixed[:, 1], image[:, 1])  # from the same place
+    for sample in range(samples):
+        others = set(labels[sample].unique().tolist()) - {sample}
+        assert len(others) <= 1
+        rows, cols = torch.nonzero(labels[sample] != sample, as_tuple=True)
+        if len(rows):
+            assert len(rows) == (rows.max() - rows.min() + 1) * (cols.max() - cols.min() + 1)  # one whole rectangle
+    assert (labels != who.long()).any()
+
+
+def test_as_many_samples_are_mixed_as_asked_for():
+    image = torch.arange(4000.0).view(-1, 1, 1, 1).expand(4000, 1, 8, 8)
+    labels = image[:, 0].long()
+    touched = (CutMix(0.3)(image, labels, chance())[1] != labels).flatten(1).any(dim=1).float().mean().item()
+    whole = (CutMix(1.0)(image, labels, chance())[1] != labels).flatten(1).any(dim=1).float().mean().item()
+    assert touched == pytest.approx(0.3 * whole, rel=0.12)
+    assert torch.equal(CutMix(0.0)(image, labels, chance())[1], labels)
 
 
 def test_noise_is_drawn_for_each_pixel_as_a_share_of_the_bands_deviation():
