@@ -162,7 +162,7 @@ def opened(monkeypatch):
 
     def note(path, *_, **__):
         paths.append(path)
-        return SimpleNamespace(source=path, grid=Grid((4, 4), PLACE, UTM))
+        return SimpleNamespace(source=path, grid=Grid((4, 4), PLACE, UTM), bands=BANDS)
 
     monkeypatch.setattr("geounet.config.open_scene", note)
     monkeypatch.setattr("geounet.config.open_labels", note)

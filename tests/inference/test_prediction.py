@@ -1,6 +1,7 @@
 """Tiling leaves no trace, memory of the doors agree, nothing is counted twice, nodata never leaks."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -71,7 +72,9 @@ def test_a_constant_comes_back_constant(tmp_path_factory, tiling):
     ids, probabilities = zip(*((s.ids, s.probabilities) for s in prediction.strips(probabilities=True)), strict=True)
     assert len(np.unique(np.concatenate(ids))) == 1
     flat = np.concatenate(probabilities, axis=1)
-    assert np.ptp(flat, axis=(1, 2)).max() < 1e-6
+    rows, cols = prediction.tiling.rows, prediction.tiling.cols
+    over_a_pixel = math.ceil(rows.size / rows.stride) * math.ceil(cols.size / cols.stride)
+    assert np.ptp(flat, axis=(1, 2)).max() <= over_a_pixel * np.finfo(np.float32).eps  # a rounding for each that adds
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])

@@ -11,6 +11,7 @@ import dask.array
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rioxarray
 import xarray as xr
 from affine import Affine
@@ -196,9 +197,22 @@ def test_nodata_and_alpha_both_count(rgba):
 # --- nodata ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nodata", [-9999, 0.5, 1e30, float("inf"), float("nan")])
-def test_nodata_that_the_type_cannot_hold_masks_nothing(tmp_path, nodata):
+@pytest.mark.parametrize("nodata", [-9999, 0.5, 1e30])
+def test_nodata_that_the_type_cannot_hold_masks_nothing_in_a_file_and_is_refused_from_a_user(tmp_path, nodata):
     path = write_raster(tmp_path / "s.tif", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    declared = tmp_path / "declared.vrt"
+    rasterio.shutil.copy(path, declared, driver="VRT")
+    text = declared.read_text().replace("<ColorInterp>", f"<NoDataValue>{nodata:g}</NoDataValue><ColorInterp>")
+    declared.write_text(text)
+    assert "<NoDataValue>" in text
+    assert open_scene(declared).read(Window(0, 0, 16, 16)).valid.all()
+    with pytest.raises(SceneError, match=r"s\.tif.*uint8\) cannot hold it"):
+        open_scene(path, nodata=nodata)
+
+
+@pytest.mark.parametrize("nodata", [float("inf"), float("nan")])
+def test_no_integer_is_nodata_where_the_user_says_nan(tmp_path, nodata):
+    path = write_raster(tmp_path / "s.tif", np.arange(256, dtype=np.uint8).reshape(16, 16), nodata=7)
     assert open_scene(path, nodata=nodata).read(Window(0, 0, 16, 16)).valid.all()
 
 
