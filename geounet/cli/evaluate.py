@@ -67,14 +67,7 @@ def evaluate(
             f"no pixel of {', '.join(scenes)} is both valid and labelled by {', '.join(labels)}: look at where they lie "
             "(geounet info), and at nodata and ignored codes."
         )
-    talk.table(
-        f"{report['pixels']:,} pixels, {report['ignored']:,} ignored",
-        ["class", "IoU", "F1", "precision", "recall", "pixels"],
-        [
-            [name, *(percent(row[key]) for key in ("iou", "f1", "precision", "recall")), f"{row['support']:,}"]
-            for name, row in report["classes"].items()
-        ],
-    )
+    talk.scores(f"{report['pixels']:,} pixels, {report['ignored']:,} ignored", report["classes"])
     talk.say(
         f"macro IoU {percent(report['macro']['iou'])}, macro F1 {percent(report['macro']['f1'])}, "
         f"accuracy {percent(report['micro']['accuracy'])}"

@@ -4,7 +4,7 @@ import functools
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +71,15 @@ class Talk:
         self.say(title)
         console = Console()
         console.print(table, width=None if console.is_terminal else 120)
+
+    def scores(self, title: str, classes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Scores of each class, as `Confusion.report` has them."""
+        keys = ("iou", "f1", "precision", "recall")
+        self.table(
+            title,
+            ["class", "IoU", "F1", "precision", "recall", "pixels"],
+            [[name, *(percent(row[key]) for key in keys), f"{row['support']:,}"] for name, row in classes.items()],
+        )
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float], None]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .shared import Talk, common, overwrite_option, percent
+from .shared import Talk, common, overwrite_option
 
 if TYPE_CHECKING:
     from ..raster.sampler import Pair
@@ -62,15 +62,7 @@ def train(
         )  # fmt: skip
     for split, scores in (("validate", result.validation), ("test", result.test)):
         if scores:
-            classes = scores.report()["classes"]
-            talk.table(
-                split,
-                ["class", "IoU", "F1", "precision", "recall", "pixels"],
-                [
-                    [name, *(percent(row[key]) for key in ("iou", "f1", "precision", "recall")), f"{row['support']:,}"]
-                    for name, row in classes.items()
-                ],
-            )
+            talk.scores(split, scores.report()["classes"])
     talk.say(str(result.folder / "model.safetensors"))
 
 
