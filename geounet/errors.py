@@ -55,3 +55,7 @@ class OutputExistsError(GeoUNetError, FileExistsError):
 
 class DeviceError(GeoUNetError, RuntimeError):
     """The device, backend or precision asked for is not to be had on this machine."""
+
+
+class SplitError(GeoUNetError, ValueError):
+    """Scenes or ground cannot be shared out between splits as asked."""

@@ -79,7 +79,7 @@ class Legend:
         ('trees', 'water')
         """
         pairs = list(names.items()) if isinstance(names, Mapping) else list(enumerate(names))
-        given = {str(key): _colour(value) for key, value in (colors or {}).items()}
+        given = {str(key): parse_color(value) for key, value in (colors or {}).items()}
         classes = []
         for place, (code, name) in enumerate(pairs):
             if isinstance(code, bool) or int(code) != code:
@@ -150,7 +150,7 @@ class Legend:
             There are unknown codes; the message names them and the known ones.
         """
         codes = np.asarray(codes)
-        values, inverse = np.unique(codes, return_inverse=True)
+        values, places = _distinct(codes)
         ids = {code: i for i, code in enumerate(self.codes)}
         skipped = {int(code) for code in ignore}
         table = np.full(len(values), self.ignore_index, self.id_dtype)
@@ -167,7 +167,7 @@ class Legend:
                 f"{source} has the class code {shown}, which the legend does not know ({known}). "
                 "Add it to the legend, list it under ignore, or pass unknown='ignore'."
             )
-        return table[inverse].reshape(codes.shape)
+        return table[places].reshape(codes.shape)
 
     def decode(self, ids: NDArray[np.unsignedinteger]) -> NDArray[np.integer]:
         """Codes of the classes whose ids are given, same shape, `dtype`; `nodata` where the id is `ignore_index`."""
@@ -195,7 +195,7 @@ class Legend:
         """
         try:
             ids = [r["id"] for r in rows]
-            legend = cls(tuple(ClassInfo(int(r["code"]), str(r["name"]), _colour(r["color"])) for r in rows))  # type: ignore[call-overload, arg-type]
+            legend = cls(tuple(ClassInfo(int(r["code"]), str(r["name"]), parse_color(r["color"])) for r in rows))  # type: ignore[call-overload, arg-type]
         except (KeyError, TypeError, ValueError) as error:
             raise LegendError(f"classes need id, code, name and color; found {rows!r}.") from error
         if ids != list(range(len(ids))):
@@ -203,12 +203,35 @@ class Legend:
         return legend
 
 
+def _distinct(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
+    """Values that occur, ascending, and the place of each code among them; counted, not sorted, where types are small."""
+    if codes.dtype.kind in "iu" and codes.dtype.itemsize <= 2 and codes.size:
+        low = int(codes.min())
+        above = codes.ravel().astype(np.intp) - low
+        occurs = np.bincount(above) > 0
+        return np.flatnonzero(occurs) + low, (np.cumsum(occurs) - 1)[above]
+    values, places = np.unique(codes, return_inverse=True)
+    return values, places.ravel()
+
+
 def _some(texts: Sequence[str], most: int = 10) -> str:
     """The first of some texts, and a sign that there are more."""
     return ", ".join(texts[:most]) + (", …" if len(texts) > most else "")
 
 
-def _colour(value: Sequence[int] | str) -> Colour:
+def parse_color(value: Sequence[int] | str) -> Colour:
+    """Red, green and blue, 0 to 255, of ``"#rrggbb"`` or of three numbers.
+
+    Raises
+    ------
+    LegendError
+        It is neither.
+
+    Examples
+    --------
+    >>> parse_color("#ff8000")
+    (255, 128, 0)
+    """
     if isinstance(value, str):
         digits = value.removeprefix("#")
         try:
@@ -223,6 +246,17 @@ def _colour(value: Sequence[int] | str) -> Colour:
     if not all(0 <= v <= 255 for v in (red, green, blue)):
         raise LegendError(f"colour {value!r} is not within 0 to 255.")
     return red, green, blue
+
+
+def hex_color(color: Sequence[int]) -> str:
+    """``#rrggbb`` of red, green and blue, 0 to 255.
+
+    Examples
+    --------
+    >>> hex_color((255, 128, 0))
+    '#ff8000'
+    """
+    return "#" + bytes(color).hex()
 
 
 def _spread(place: int) -> Colour:

@@ -2,14 +2,22 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Generator[R, None, None]:
+class Pool(Protocol):
+    """Where calls run: an `Executor`, or what submits like one."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Future of ``function(*args)``."""
+        ...
+
+
+def in_order(pool: Pool, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Generator[R, None, None]:
     """Results of ``function(item)`` in the order of the items, with up to `ahead` of them under way.
 
     Generators of this kind compose: each stage of a pipeline has a pool of its own and pulls from the one before,
@@ -17,7 +25,7 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahe
 
     Parameters
     ----------
-    pool : Executor
+    pool : Pool
         Where the function runs; its threads or processes set how many run at once.
     ahead : int
         Calls submitted and not yet handed out, at least 1.

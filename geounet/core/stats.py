@@ -11,6 +11,8 @@ GAMMA = 1.02
 """Ratio of neighbouring edges of the sketch's bins: quantiles come back within 1 % of their value [1]_."""
 SMALLEST = 1e-9
 """Magnitudes below this count as zero in the sketch."""
+FEW = 2**16
+"""Range of whole numbers that are counted one by one."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,13 @@ class BandStats:
             True where the pixel counts; by default everywhere.
         """
         flat = np.asarray(pixels).reshape(len(pixels), -1)
-        total = flat.shape[1]
-        flat = (flat if valid is None else flat[:, np.asarray(valid).ravel()]).astype(np.float64)
-        if not flat.shape[1]:
-            return cls(**{**vars(cls.empty(len(flat))), "pixels": total})
-        mean = flat.mean(axis=1)
-        m2 = ((flat - mean[:, None]) ** 2).sum(axis=1)
-        return cls(
-            flat.shape[1], total, mean, m2, flat.min(axis=1), flat.max(axis=1), tuple(_sketch(band) for band in flat)
-        )
+        keep = None if valid is None or np.all(valid) else np.asarray(valid).ravel()
+        count = flat.shape[1] if keep is None else int(np.count_nonzero(keep))
+        if not count:
+            return cls(**{**vars(cls.empty(len(flat))), "pixels": flat.shape[1]})
+        bands = [_of_band(band if keep is None else band[keep]) for band in flat]  # one at a time: caches are small
+        mean, m2, low, high, sketch = zip(*bands, strict=True)
+        return cls(count, flat.shape[1], np.array(mean), np.array(m2), np.array(low), np.array(high), sketch)
 
     def __add__(self, other: "BandStats") -> "BandStats":
         count, pixels = self.count + other.count, self.pixels + other.pixels
@@ -108,12 +108,50 @@ class BandStats:
             row[:] = np.clip([_value(order[min(p, len(order) - 1)]) for p in place], low, high)
         return found
 
+    def histogram(self, edges: Sequence[float]) -> NDArray[np.int64]:
+        """Pixels of each band between edges, (C, len(edges) - 1), after `numpy.histogram`; values are known to 1 %.
 
-def _sketch(values: NDArray[np.float64]) -> dict[int, int]:
+        Parameters
+        ----------
+        edges : sequence of float
+            Ascending, in units of the bands; the last bin holds its upper edge.
+        """
+        found = np.zeros((len(self.sketch), len(edges) - 1), np.int64)
+        for row, bins, low, high in zip(found, self.sketch, self.minimum, self.maximum, strict=True):
+            values = np.clip([_value(bin_) for bin_ in bins], low, high)
+            row[:] = np.histogram(values, edges, weights=np.array(list(bins.values()), np.int64))[0]
+        return found
+
+
+def _of_band(values: NDArray[Any]) -> tuple[float, float, float, float, dict[int, int]]:
+    """Mean, sum of squared differences, minimum, maximum and sketch of the values of one band, at least one."""
+    found, times = _distinct(values)
+    mean = float((found * times).sum() / len(values))
+    m2 = float(((found - mean) ** 2 * times).sum())
+    return mean, m2, float(found.min()), float(found.max()), _sketch(found, times)
+
+
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Values and how often each occurs; as they are, once each, unless they are whole numbers of a small range.
+
+    As most bands are, which then cost a tenth.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low >= -(2.0**31) and high < 2**31 and high - low < FEW:
+        whole = values.astype(np.int32)
+        if (whole == values).all():
+            counts = np.bincount(whole - int(low))
+            there = np.flatnonzero(counts)
+            return (there + low).astype(np.float64), counts[there].astype(np.int64)
+    return values.astype(np.float64), np.ones(len(values), np.int64)
+
+
+def _sketch(values: NDArray[np.float64], times: NDArray[np.int64]) -> dict[int, int]:
     """Pixels a logarithmic bin."""
     size = np.abs(values)
     bins = np.ceil(np.log(np.maximum(size, SMALLEST) / SMALLEST) / np.log(GAMMA)).astype(np.int64)
-    found, counts = np.unique(np.where(values < 0, -bins, bins), return_counts=True)
+    found, place = np.unique(np.where(values < 0, -bins, bins), return_inverse=True)
+    counts = np.bincount(place, times).astype(np.int64)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 

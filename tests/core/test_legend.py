@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
-from geounet.core.legend import IGNORE, Legend
+from geounet.core.legend import IGNORE, Legend, hex_color, parse_color
 from geounet.errors import LegendError
 from tests.strategies import legends
 
@@ -151,3 +152,18 @@ def test_colours_are_given_by_code_or_name_known_or_spread():
 def test_a_colour_that_is_none_is_refused(colour):
     with pytest.raises(LegendError, match=r"colour .* is not"):
         Legend.of(["a"], {0: colour})
+
+
+@given(legends(most=12, low=-100, high=100), st.sampled_from(["int8", "int16", "uint8", "uint16"]), st.data())
+def test_small_types_are_encoded_as_large_ones_are(legend, dtype, data):
+    low = 0 if dtype.startswith("u") else -100
+    codes = data.draw(arrays(dtype, st.tuples(st.integers(0, 6), st.integers(1, 6)), elements=st.integers(low, 100)))
+    found = legend.encode(codes, unknown="ignore")
+    assert_array_equal(found, legend.encode(codes.astype(np.int64), unknown="ignore"))
+    assert found.dtype == legend.id_dtype
+    assert found.shape == codes.shape
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_a_colour_is_written_and_read_back(color):
+    assert parse_color(hex_color(color)) == parse_color(color) == color

@@ -125,3 +125,18 @@ def test_a_class_that_does_not_occur_has_no_weight_and_spoils_none(rule):
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match=r"none, inverse, median or effective, not 'sqrt'"):
         ClassCounts(np.array([1, 1])).weights("sqrt")
+
+
+def test_a_histogram_counts_what_numpy_counts_but_for_values_near_an_edge():
+    rng = np.random.default_rng(0)
+    pixels = np.stack([rng.normal(1000, 300, 4000), rng.uniform(-5, 5, 4000)])
+    stats = BandStats.of(pixels[:, :1500]) + BandStats.of(pixels[:, 1500:])
+    for band, edges in ((0, [-1000, 500, 900, 1300, 5000]), (1, [-5, -2.5, 0, 2.5, 5])):
+        ours, exact = stats.histogram(edges)[band], np.histogram(pixels[band], edges)[0]
+        near = [(np.abs(pixels[band] - edge) <= 0.0101 * abs(edge)).sum() for edge in edges]
+        assert ours.sum() == exact.sum() == 4000
+        assert all(abs(a - b) <= near[i] + near[i + 1] for i, (a, b) in enumerate(zip(ours, exact, strict=True)))
+
+
+def test_a_histogram_of_no_pixels_is_empty():
+    assert BandStats.empty(2).histogram([0, 1, 2]).tolist() == [[0, 0], [0, 0]]
