@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -19,9 +20,11 @@ from geounet.core.grid import Grid
 from geounet.core.legend import Legend
 from geounet.errors import LabelError, LegendError
 from geounet.raster import handles
+from geounet.raster.gdal import quiet
 from geounet.raster.labels import open_labels
 from geounet.raster.scene import open_scene
 from tests.making import PLACE, SHARED, UTM, needs_shared, write_raster
+from tests.raster.test_remote import serving
 from tests.strategies import ORIENTATIONS, PLACES, grid
 
 LEGEND = Legend.of({10: "trees", 80: "water"})
@@ -190,9 +193,9 @@ class TestRasters:
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, codes + 60)
 
-    def test_colours_complex_numbers_and_options_of_polygons_are_refused(self, tmp_path):
-        with pytest.raises(LabelError, match=r"rgb\.tif has 3 bands; labels have one band"):
-            open_labels(write_raster(tmp_path / "rgb.tif", np.stack([CODES] * 3)), GRID, LEGEND)
+    def test_two_bands_complex_numbers_and_options_of_polygons_are_refused(self, tmp_path):
+        with pytest.raises(LabelError, match=r"two\.tif has 2 bands; labels have one band"):
+            open_labels(write_raster(tmp_path / "two.tif", np.stack([CODES] * 2)), GRID, LEGEND)
         with pytest.raises(LabelError, match=r"sar\.tif holds complex numbers"):
             open_labels(write_raster(tmp_path / "sar.tif", CODES.astype("complex64")), GRID, LEGEND)
         with pytest.raises(LabelError, match=r"a\.tif is a raster: column, layer and background are for polygons"):
@@ -205,6 +208,30 @@ class TestRasters:
         labels = open_labels(tmp_path / "cut.tif", Grid((256, 256), PLACE, UTM), Legend.of(["a", "b"]))
         with pytest.raises(LabelError, match=r"cut\.tif cannot be read"):
             whole(labels)
+
+    def test_a_file_of_which_gdal_makes_up_the_end_is_refused(self, tmp_path):
+        """What is lost of a JPEG is grey, of which GDAL only warns."""
+        options = {"driver": "JPEG", "quality": 100, "crs": None, "transform": Affine.identity()}
+        with quiet():
+            whole_file = write_raster(tmp_path / "whole.jpg", np.full((256, 256), 10, np.uint8), **options).read_bytes()
+        (tmp_path / "cut.jpg").write_bytes(whole_file[: len(whole_file) * 2 // 3])
+        labels = open_labels(tmp_path / "cut.jpg", Grid((256, 256), Affine.identity(), None), LEGEND, unknown="ignore")
+        with pytest.raises(LabelError, match=r"cut\.jpg cannot be read: .*remature end"):
+            whole(labels)
+
+    def test_they_may_lie_behind_an_address_that_messages_name_with_its_answer(self, tmp_path, monkeypatch):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.01")
+        noise = np.random.default_rng(0).choice(np.array([10, 80], np.uint8), (300, 300))
+        write_raster(tmp_path / "far.tif", noise, tiled=True, blockxsize=64, blockysize=64)
+        with serving(tmp_path) as shelf:
+            labels = open_labels(f"{shelf.address}/far.tif", Grid((300, 300), PLACE, UTM), LEGEND)
+            np.testing.assert_array_equal(labels.read(Window(0, 0, 20, 20)), noise[:20, :20] == 80)
+            assert {name for _, name, _ in shelf.requests} == {"far.tif"}
+            shelf.status["far.tif"] = 403
+            with pytest.raises(LabelError, match=r"far\.tif cannot be read: .*403.* Check the address"):
+                labels.read(Window(200, 200, 100, 100))
 
 
 class TestPolygons:
@@ -272,6 +299,12 @@ class TestPolygons:
         found = whole(open_labels(path, GRID, LEGEND, column="kind", background=80, unknown="ignore"))
         assert found[0].tolist() == [0] * 4 + [IGNORE] * 12  # what is unknown is not background either
 
+    def test_several_codes_and_names_may_mean_no_label(self, tmp_path):
+        boxes = [pixel_box(GRID, 4 * i, 0, 4 * i + 4, 12) for i in range(4)]
+        path = write_polygons(tmp_path / "a.gpkg", boxes, kind=["trees", "cloud", "99", "80"])
+        found = whole(open_labels(path, GRID, LEGEND, column="kind", ignore=["cloud", 99]))
+        assert found[0].tolist() == [0] * 4 + [IGNORE] * 8 + [1] * 4
+
     def test_a_column_is_needed_unless_there_is_one_class_beside_the_background(self, tmp_path):
         path = write_polygons(tmp_path / "a.gpkg", [pixel_box(GRID, 2, 3, 7, 9)], kind=["x"], height=[3])
         with pytest.raises(LabelError, match=r"has the columns kind, height; say which .* 2 classes: trees, water"):
@@ -300,10 +333,15 @@ class TestPolygons:
         assert "1 invalid polygons, which were repaired (feature 1: Self-intersection" in labels.notes[0]
         assert (whole(labels) == 1).sum() == 2 * (8 + 6 + 4 + 2)  # two triangles, column by column
 
-    def test_points_and_lines_are_refused(self, tmp_path):
+    def test_points_and_lines_beside_polygons_are_left_out_and_alone_refused(self, tmp_path):
         x, y = PLACE.c + 100, PLACE.f - 100
         shapes = [shapely.Point(x, y), shapely.LineString([(x, y), (x + 50, y)]), pixel_box(GRID, 1, 1, 3, 3)]
         path = write_polygons(tmp_path / "a.geojson", shapes, kind=[80] * 3)
+        labels = open_labels(path, GRID, LEGEND, column="kind")
+        assert "has 2 geometries that are no polygons (point, linestring); they are left out" in labels.notes[0]
+        assert len(labels.notes) == 1
+        assert (whole(labels) == 1).sum() == 4
+        path = write_polygons(tmp_path / "b.geojson", shapes[:2], kind=[80] * 2)
         with pytest.raises(LabelError, match=r"has 2 geometries that are no polygons \(point, linestring\)"):
             open_labels(path, GRID, LEGEND, column="kind")
 
@@ -383,7 +421,7 @@ def test_a_thread_keeps_few_label_files_open_and_still_reads_all(tmp_path, monke
     every = [open_labels(path, place, Legend.of([str(i) for i in range(8)])) for path in paths]
     for _ in range(2):
         assert [int(labels.read(Window(0, 0, 1, 1))[0, 0]) for labels in every] == list(range(8))
-    assert sum(labels.handle.opened for labels in every) == 3
+    assert sum(labels.codes.handle.opened for labels in every) == 3
 
 
 @needs_shared
@@ -427,3 +465,36 @@ def test_the_same_labels_on_other_grids_agree(name, agreement):
         wanted = dataset.read(1)
     found = whole(open_labels(folder / f"{name}.tif", image, legend))
     assert (found == wanted).mean() >= agreement
+
+
+class TestParquet:
+    """Files that are called Parquet and hold no polygons."""
+
+    @pytest.fixture(params=["empty", "bytes", "plain", "cut"])
+    def bad(self, request, tmp_path):
+        path = tmp_path / f"{request.param}.parquet"
+        if request.param == "plain":
+            pd.DataFrame({"class": [10, 80]}).to_parquet(path)
+        elif request.param == "cut":
+            whole = write_polygons(tmp_path / "whole.parquet", [pixel_box(GRID, 0, 0, 4, 4)]).read_bytes()
+            path.write_bytes(whole[: len(whole) // 2])
+        else:
+            path.write_bytes(b"" if request.param == "empty" else bytes(range(256)))
+        return path
+
+    def test_as_labels_they_are_refused(self, bad):
+        with pytest.raises(
+            LabelError, match=rf"{bad.name} cannot be opened \(as a raster: .*; as polygons: .*\)\. Give a"
+        ):
+            open_labels(bad, GRID, LEGEND, column="class")
+
+    def test_as_an_area_of_interest_they_are_refused(self, bad, codes_file):
+        with pytest.raises(LabelError, match=rf"{bad.name} cannot be opened \(as polygons: .*\)\. Give polygons"):
+            open_labels(codes_file, GRID, LEGEND, aoi=bad)
+
+    def test_a_layer_of_one_is_refused(self, tmp_path, codes_file):
+        path = write_polygons(tmp_path / "a.parquet", [pixel_box(GRID, 0, 0, 4, 4)], code=[10])
+        with pytest.raises(LabelError, match="has no layers; leave layer='nosuch' out"):
+            open_labels(path, GRID, LEGEND, column="code", layer="nosuch")
+        with pytest.raises(LabelError, match="has no layers; leave aoi_layer='nosuch' out"):
+            open_labels(codes_file, GRID, LEGEND, aoi=path, aoi_layer="nosuch")

@@ -279,9 +279,9 @@ def test_sensor_tokens_that_fit_no_sensor_together_stay_as_they_are(tmp_path):
     assert open_scene(paths).bands == ("B4", "B5")  # red, nir on Landsat 8; nir, swir1 on Landsat 5
 
 
-def test_files_on_different_grids_are_refused_with_the_difference(tmp_path):
+def test_files_on_different_grids_without_a_place_are_refused_with_the_difference(tmp_path):
     one = write_raster(tmp_path / "one.tif", np.ones((4, 4), np.uint8))
-    other = write_raster(tmp_path / "other.tif", np.ones((2, 2), np.uint8), transform=PLACE @ Affine.scale(2))
+    other = write_raster(tmp_path / "other.tif", np.ones((2, 2), np.uint8), transform=PLACE @ Affine.scale(2), crs=None)
     with pytest.raises(GridError, match=r"other\.tif does not lie on the grid of .*one\.tif"):
         open_scene([one, other])
 
@@ -623,3 +623,16 @@ def test_bands_of_a_product_in_the_usual_order(tmp_path):
     scene = open_scene(write_raster(tmp_path / "s.tif", np.zeros((6, 2, 2), np.int16), bands=BANDS))
     assert scene.select(BANDS).bands == BANDS
     assert scene.tags["AREA_OR_POINT"] == "Area"
+
+
+@pytest.mark.parametrize("source", [None, 5, 2.5, [None], ["a.tif", 5], {"a.tif"}, {"type": "Feature"}, b"a.tif"])
+def test_a_source_of_another_kind_is_refused_by_its_name(source):
+    with pytest.raises(SceneError, match=r"a scene is opened from a path, a list of paths, .*, not from .*\("):
+        open_scene(source)
+
+
+@pytest.mark.parametrize("nodata", ["0", [0], {"nir": "0"}, {"nir": None}])
+def test_nodata_that_is_no_number_is_refused(tmp_path, nodata):
+    path = write_raster(tmp_path / "a.tif", np.ones((4, 4), np.uint8), bands=["nir"])
+    with pytest.raises(SceneError, match=r"nodata is a number, or a mapping of band to number, not .*\("):
+        open_scene(path, nodata=nodata)

@@ -24,6 +24,11 @@ class Labels(ABC):
     notes: tuple[str, ...]
     """Sentences about what deserves a warning: a shift, a repair, an empty layer."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that they come from."""
+        return (self.source,)
+
     def read(self, window: Window) -> NDArray[np.unsignedinteger]:
         """Class ids of a window, (H, W), `legend.id_dtype`; `legend.ignore_index` without a label or off the image.
 

@@ -3,66 +3,31 @@
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
-import pyogrio
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
-from rasterio.features import rasterize
-from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from ...core.grid import Grid, apply
+from ...core.grid import Grid
 from ...core.legend import Legend
 from ...errors import LabelError
-from ..edges import densified
-from ..gdal import quiet
 from .base import Labels
-
-Geometries = NDArray[np.object_]
+from .shapes import Shapes, read_features, shapes_of
 
 
 @dataclass(frozen=True, eq=False)
 class PolygonLabels(Labels):
     """Labels burnt from polygons: of a pixel's centre, the last polygon that holds it."""
 
-    geometries: Geometries
-    """Valid polygons in pixels of the grid, (P,), in the order of the file."""
-    ids: NDArray[np.unsignedinteger]
-    """Class of each, (P,)."""
+    shapes: Shapes
+    """Polygons on the image, with their class ids."""
     outside: int
     """Id of the pixels in none of them."""
 
-    @cached_property
-    def _tree(self) -> shapely.STRtree:
-        tree = shapely.STRtree(self.geometries)
-        tree.query(shapely.Point(0, 0))  # which builds it, before threads ask at the same time
-        return tree
-
-    def __post_init__(self) -> None:
-        _ = self._tree
-
     def _ids(self, window: Window) -> NDArray[np.unsignedinteger]:
-        ids = np.full((window.height, window.width), self.outside, self.legend.id_dtype)
-        left, top = window.col_off, window.row_off
-        here = shapely.box(left - 1, top - 1, left + window.width + 1, top + window.height + 1)
-        found = np.sort(self._tree.query(here, predicate="intersects"))
-        parts, owner = shapely.get_parts(shapely.intersection(self.geometries[found], here), return_index=True)
-        areal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-        if areal.any():
-            values = self.ids[found[owner[areal]]].tolist()
-            shapes = list(zip(parts[areal], values, strict=True))
-            with quiet():  # rasterio burns into a dataset without a place
-                rasterize(shapes, out=ids, transform=Affine.translation(left, top))
-        return ids
+        return self.shapes.burn(window, self.outside)
 
 
 def open_polygons(
@@ -73,7 +38,7 @@ def open_polygons(
     column: str | None,
     layer: str | None,
     background: int | None,
-    ignore: Sequence[int],
+    ignore: Sequence[int | str],
     unknown: str,
     why: str,
 ) -> PolygonLabels:
@@ -84,64 +49,22 @@ def open_polygons(
     LabelError
         As `open_labels`.
     """
-    if grid.crs is None or not grid.placed:
-        raise LabelError(f"{path} has polygons, but the image has no CRS or transform, so they cannot be laid on it.")
-    frame = _read(path, layer, grid, why)
+    frame = read_features(path, layer, grid, option="layer", why=why)
     notes = []
-    if frame.crs is None:
-        raise LabelError(
-            f"{path} does not say its CRS (a shapefile does in its .prj); add it, so that it can be placed."
-        )
     if not len(frame):
         notes.append(
             f"{path} has no polygon on the image: {'all is background' if background is not None else 'no labels'}."
         )
     ids = _classes(frame, path, legend, column, background, ignore, unknown)
-    geometries, said = _repaired(frame, path)
-    there = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
+    shapes, said = shapes_of(frame, ids, path, grid)
     return PolygonLabels(
         source=path,
         legend=legend,
         grid=grid,
         notes=(*notes, *said),
-        geometries=_in_pixels(geometries[there], frame.crs, grid),
-        ids=ids[there],
+        shapes=shapes,
         outside=legend.ignore_index if background is None else legend.codes.index(background),
     )
-
-
-def _read(path: str, layer: str | None, grid: Grid, why: str) -> geopandas.GeoDataFrame:
-    """The features that may meet the image."""
-    if path.lower().endswith((".parquet", ".geoparquet")) and Path(path).is_file():
-        return geopandas.read_parquet(path)
-    try:
-        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
-    except (DataSourceError, OSError) as error:
-        said = f"as a raster: {why}" + (f"; as polygons: {error}" if str(error) != why else "")
-        raise LabelError(
-            f"{path} cannot be opened ({said}). Give a raster of class codes, or polygons in a vector file."
-        ) from error
-    if not layers:
-        raise LabelError(f"{path} has no layer with geometries; labels are a raster of class codes, or polygons.")
-    if layer is None and len(layers) > 1:
-        raise LabelError(f"{path} has the layers {', '.join(layers)}; say which one holds the labels (layer=…).")
-    if layer is not None and layer not in layers:
-        raise LabelError(f"{path} has no layer {layer}; it has {', '.join(layers)}.")
-    try:
-        crs = pyogrio.read_info(path, layer=layer)["crs"]
-        return pyogrio.read_dataframe(path, layer=layer, bbox=_bounds(grid, crs), fid_as_index=True)
-    except (DataSourceError, DataLayerError) as error:
-        raise LabelError(f"{path} cannot be read as polygons: {error}.") from error
-
-
-def _bounds(grid: Grid, crs: str | None) -> tuple[float, float, float, float] | None:
-    """West, south, east, north of the image and a little around it, in another CRS; None where that is not known."""
-    with suppress(CRSError):
-        west, south, east, north = transform_bounds(grid.crs, CRS.from_user_input(crs), *grid.bounds, densify_pts=21)
-        if np.isfinite([west, south, east, north]).all() and west < east and south < north:
-            more = 0.02 * max(east - west, north - south)
-            return west - more, south - more, east + more, north + more
-    return None
 
 
 def _classes(
@@ -150,7 +73,7 @@ def _classes(
     legend: Legend,
     column: str | None,
     background: int | None,
-    ignore: Sequence[int],
+    ignore: Sequence[int | str],
     unknown: str,
 ) -> NDArray[np.unsignedinteger]:
     """Class id of each feature, (P,)."""
@@ -188,38 +111,3 @@ def _key(value: Any, known: dict[Hashable, int]) -> Hashable:
         if float(value) == int(float(value)):
             return int(float(value))
     return None
-
-
-def _repaired(frame: geopandas.GeoDataFrame, path: str) -> tuple[Geometries, list[str]]:
-    """Valid polygons, and what was done to make them so."""
-    geometries: Geometries = shapely.force_2d(frame.geometry.to_numpy())
-    kinds = shapely.get_type_id(geometries)  # -1 where there is none
-    other = kinds[~np.isin(kinds, [-1, 3, 6])]
-    if len(other):
-        names = [shapely.GeometryType(kind).name.lower() for kind in np.unique(other)]
-        raise LabelError(
-            f"{path} has {len(other)} geometries that are no polygons ({', '.join(names)}); labels are polygons. Take "
-            "the others out, or make polygons of them (a buffer)."
-        )
-    notes = []
-    if gone := int((shapely.is_missing(geometries) | shapely.is_empty(geometries)).sum()):
-        notes.append(f"{path} has {gone} features without a geometry; they are left out.")
-    bad = np.flatnonzero(~shapely.is_valid(geometries) & ~shapely.is_missing(geometries))
-    if len(bad):
-        geometries = geometries.copy()
-        reasons = shapely.is_valid_reason(geometries[bad])
-        geometries[bad] = shapely.make_valid(geometries[bad], method="structure")
-        shown = "; ".join(f"feature {i}: {why}" for i, why in list(zip(frame.index[bad], reasons, strict=True))[:5])
-        notes.append(f"{path} has {len(bad)} invalid polygons, which were repaired ({shown}).")
-    return geometries, notes
-
-
-def _in_pixels(geometries: Geometries, crs: Any, grid: Grid) -> Geometries:
-    """Geometries in columns and rows of the grid."""
-    wanted = grid.crs.to_wkt(version="WKT2_2019") if grid.crs else None
-    if not crs.equals(wanted, ignore_axis_order=True):
-        geometries = geopandas.GeoSeries(densified(geometries, crs), crs=crs).to_crs(wanted).to_numpy()
-    back = ~grid.transform
-    placed: Geometries = shapely.transform(geometries, lambda xy: apply(back, *xy.T).T)
-    placed[~np.isfinite(shapely.bounds(placed)).all(axis=1)] = shapely.Polygon()  # beyond the edge of a projection
-    return placed

@@ -1,7 +1,7 @@
 """What every scene is: bands by name on one grid, read window by window."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Scene(ABC):
     bands: tuple[str, ...]
     """Names in geounet's spelling; a band without a name is ``band_i``, counted from 1."""
     dtype: np.dtype[Any]
-    """Smallest type that holds the values of all bands as stored."""
+    """Smallest type that holds the values of all bands as they are read: as stored, or float where they are mixed."""
     block_shape: tuple[int, int]
     """Height and width of the storage blocks, in pixels."""
     tags: Mapping[str, str]
@@ -97,8 +97,27 @@ class Scene(ABC):
             )
         return self._take(found)
 
-    def read(self, window: Window) -> Chip:
+    def by_nearest(self, bands: Collection[str]) -> "Scene":  # noqa: ARG002 - for scenes on one grid alone
+        """View in which some bands are taken from the nearest pixel, where they lie on another grid than the scene's.
+
+        So must be codes, flags and angles: nothing lies between two of them.
+
+        Parameters
+        ----------
+        bands : collection of str
+            Names as the scene has them.
+        """
+        return self
+
+    def read(self, window: Window, out: NDArray[np.float32] | None = None) -> Chip:
         """Pixels of a window and where they can be used; what sticks out of the scene is 0 and not valid.
+
+        Parameters
+        ----------
+        window : Window
+            Whole pixels; it may stick out of the scene on any side.
+        out : array, (C, H, W), optional
+            Where to write the pixels, such as a place in a batch; by default an array made for them.
 
         Raises
         ------
@@ -110,7 +129,9 @@ class Scene(ABC):
         y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
         inside = (y0, x0, y1, x1) == (top, left, bottom, right)
         shape = bottom - top, right - left
-        pixels = (np.empty if inside else np.zeros)((len(self.bands), *shape), np.float32)
+        pixels = np.empty((len(self.bands), *shape), np.float32) if out is None else out
+        if not inside:
+            pixels[...] = 0
         valid = np.zeros(shape, np.bool_)
         if y0 < y1 and x0 < x1:
             rows, cols = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
@@ -121,9 +142,17 @@ class Scene(ABC):
     def _take(self, places: Sequence[int]) -> "Scene":
         """View of the bands at `places`, from 0."""
 
+    @property
+    def as_stored(self) -> bool:
+        """True if `_fill` can write values of the scene's own type, none of which float32 would change."""
+        return False
+
     @abstractmethod
-    def _fill(self, window: Window, out: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Write the pixels of a window inside the scene to `out`, (C, H, W); return where they are valid, (H, W)."""
+    def _fill(self, window: Window, out: NDArray[Any]) -> NDArray[np.bool_]:
+        """Write the pixels of a window inside the scene to `out`, (C, H, W); return where they are valid, (H, W).
+
+        `out` is float32, or of the scene's type where `as_stored`.
+        """
 
     def _lacks(self, wanted: Sequence[str], missing: Sequence[str]) -> str:
         if not wanted:

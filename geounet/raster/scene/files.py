@@ -1,37 +1,22 @@
-"""Scenes in files: one raster of any kind GDAL opens, or several stacked."""
+"""Scenes in files: one raster of any kind GDAL opens, or several stacked, each on a grid of its own."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from ...core.grid import Control, ControlPoint, Grid, common_grid
-from ...errors import SceneError, UnsupportedRasterError
-from ..gdal import GDAL_ERRORS, hearing, open_raster, quiet, reason
-from ..handles import Handle
-from .base import Scene, choose, spectral, stored_nodata, usable
-
-USUAL_FILLS = (-9999, -99999, -32768)
-"""Values that hardly ever measure anything; Landsat Collection 1, HLS and most elevation models fill with them."""
-
-MOST_LOOKED_AT = 512
-"""Side of the corner in which a usual fill value is looked for, in pixels."""
-
-RASTER_SUFFIXES = frozenset([".tif", ".tiff", ".jp2", ".vrt", ".img", ".dat", ".bil", ".bsq"])
-"""What is taken for a band when a folder is opened; products keep previews beside them as PNG and JPEG."""
-
-_PRODUCT_BAND = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:8A|\d{1,2}))(?=[_.-]|$)", re.IGNORECASE)
-_MERE_NUMBER = re.compile(r"(?:band|layer)[ _]?\d+", re.IGNORECASE)  # ENVI's and ERDAS's way of giving no name
-_DAMAGE = re.compile(r"corrupt|premature end|truncated", re.IGNORECASE)
+from ...core.grid import Grid
+from ...errors import BandMismatchError, SceneError, UnsupportedRasterError
+from .base import Scene, choose, stored_nodata
+from .lattice import Resolution, choose_grid
+from .picks import Pick, read_resampled, read_stored
+from .products import holds_classes, token
+from .resample import METHODS, Method, Placement
+from .stored import Raster, look
 
 
 def open_files(
@@ -39,9 +24,14 @@ def open_files(
     paths: Sequence[str],
     *,
     bands: Sequence[str] | Mapping[str, int] | None = None,
-    nodata: float | None = None,
+    nodata: float | Mapping[str, float] | None = None,
+    resolution: Resolution | None = None,
+    grid: Grid | None = None,
+    resampling: str | Mapping[str, str] = "bilinear",
 ) -> "FileScene":
     """Scene of one raster, or of several whose bands are stacked in the order given.
+
+    The arguments are those of `open_scene`; files here are always bands of one scene.
 
     Raises
     ------
@@ -50,51 +40,64 @@ def open_files(
     UnsupportedRasterError
         A band is complex.
     GridError
-        The files lie on different grids.
+        The files cannot be brought onto one grid.
     BandMismatchError
-        `bands` does not fit the files.
+        `bands`, `nodata` or `resampling` does not fit the files.
     """
     if "" in paths:
         raise SceneError("a scene was given an empty name; name a file, a folder or a pattern.")
-    rasters = [_look(path, nodata) for path in paths]
-    grid = common_grid([(raster.path, raster.grid) for raster in rasters])
+    rasters = [look(path, stated=nodata is not None) for path in paths]
+    return stack(source, rasters, bands=bands, nodata=nodata, resolution=resolution, grid=grid, resampling=resampling)
+
+
+def stack(
+    source: str,
+    rasters: Sequence[Raster],
+    *,
+    bands: Sequence[str] | Mapping[str, int] | None,
+    nodata: float | Mapping[str, float] | None,
+    resolution: Resolution | None,
+    grid: Grid | None,
+    resampling: str | Mapping[str, str],
+) -> "FileScene":
+    """Scene of the bands of some rasters; see `open_files`."""
+    chosen_grid = choose_grid([(raster.path, raster.grid) for raster in rasters], resolution, grid)
     stored = [(raster, band) for raster in rasters for band in range(len(raster.dtypes))]
     alpha = [i for i, (raster, band) in enumerate(stored) if band == raster.alpha]
-    names, chosen = choose(source, _names(rasters), bands, alpha)
-    picks = []
-    for raster, band in (stored[i] for i in chosen):
-        dtype = raster.dtypes[band]
-        if dtype.kind == "c":
-            raise UnsupportedRasterError(
-                f"{raster.path} holds complex numbers ({dtype}) in band {band + 1}, which have no single value to "
-                "classify. Compute the amplitude, or whichever part is meant, into a new raster first."
-            )
-        declared = raster.nodata[band] if nodata is None else nodata
-        if nodata is not None and np.isfinite(nodata) and stored_nodata(nodata, dtype) is None:
-            raise SceneError(
-                f"nodata {nodata:g} was given for {raster.path}, whose band {band + 1} ({dtype}) cannot hold it; leave "
-                "it out to take what the file declares."
-            )
-        picks.append(_Pick(raster, band + 1, dtype, stored_nodata(declared, dtype)))
+    said = names(rasters)
+    called, chosen = choose(source, said, bands, alpha)
+    keys = [(name, said[i], _code(stored[i][0])) for name, i in zip(called, chosen, strict=True)]
+    fills = _nodata(source, keys, nodata)
+    methods = _methods(source, keys, resampling)
+    places = {id(raster): Placement(chosen_grid, raster.grid) for raster in rasters}
+    picks = [
+        Pick(raster, band + 1, _dtype(raster, band), _fill(raster, band, fill), places[id(raster)], method)
+        for (raster, band), fill, method in zip((stored[i] for i in chosen), fills, methods, strict=True)
+    ]
     shown = {(pick.raster.path, pick.index - 1) for pick in picks}
-    first = rasters[0]
+    first = next((raster for raster in rasters if places[id(raster)].offset is not None), rasters[0])
     return FileScene(
         source=source,
-        grid=grid,
-        bands=names,
-        dtype=np.result_type(*[pick.dtype for pick in picks]),
+        grid=chosen_grid,
+        bands=called,
+        dtype=_common_dtype(picks),
         block_shape=first.block_shape,
-        tags=first.tags,
-        notes=tuple(_notes(rasters, shown)),
+        tags=rasters[0].tags,
+        notes=(*_notes(rasters, shown), *_guided(picks, fills), *_moved(picks)),
         picks=tuple(replace(pick, alpha=_alpha_of(pick.raster, shown)) for pick in picks),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class FileScene(Scene):
-    """A scene whose pixels lie in files, opened once in each thread that reads."""
+    """A scene whose pixels lie in files, opened once in each thread that reads.
 
-    picks: "tuple[_Pick, ...]"
+    Files whose pixels are those of the scene's grid are read as they are. Others are brought to it on reading:
+    each band by its own method, from its own valid pixels, so that a pixel does not depend on the window or on
+    the other bands that are read.
+    """
+
+    picks: tuple[Pick, ...]
     """Where each band is stored."""
 
     @property
@@ -104,231 +107,152 @@ class FileScene(Scene):
 
     @property
     def origin(self) -> dict[str, Any]:
-        """File, number from 1 and nodata of each band."""
+        """File, number from 1, nodata and alpha of each band; how it was brought to the scene's grid, if it was."""
         rows = [
             {"name": name, "file": pick.raster.path, "index": pick.index, "nodata": pick.nodata}
+            | ({} if pick.alpha is None else {"alpha": pick.alpha})
+            | ({} if pick.placement.offset is not None else {"resampling": pick.method})
             for name, pick in zip(self.bands, self.picks, strict=True)
         ]
         return {"bands": rows}
 
+    def on(self, grid: Grid) -> "FileScene":
+        """The same bands on another grid, brought to it straight from the files."""
+        places = {id(pick.raster): Placement(grid, pick.raster.grid) for pick in self.picks}
+        picks = tuple(replace(pick, placement=places[id(pick.raster)]) for pick in self.picks)
+        return replace(self, grid=grid, picks=picks, dtype=_common_dtype(picks))
+
+    def by_nearest(self, bands: Collection[str]) -> "FileScene":
+        """View in which some bands are taken from the nearest pixel, where they lie on another grid than the scene's."""
+        picks = tuple(
+            replace(pick, method="nearest") if name in bands and pick.placement.offset is None else pick
+            for name, pick in zip(self.bands, self.picks, strict=True)
+        )
+        return replace(self, picks=picks, dtype=_common_dtype(picks))
+
     def _take(self, places: Sequence[int]) -> "FileScene":
         picks = tuple(self.picks[i] for i in places)
-        view: FileScene = self._view(places, picks=picks, dtype=np.result_type(*[pick.dtype for pick in picks]))
+        view: FileScene = self._view(places, picks=picks, dtype=_common_dtype(picks))
         return view
 
-    def _fill(self, window: Window, out: NDArray[np.float32]) -> NDArray[np.bool_]:
+    @property
+    def as_stored(self) -> bool:
+        """True if all bands are of one type that float32 holds exactly, and none is brought to another grid."""
+        exact = np.can_cast(self.dtype, np.float32)
+        return exact and all(pick.dtype == self.dtype and pick.placement.offset is not None for pick in self.picks)
+
+    def _fill(self, window: Window, out: NDArray[Any]) -> NDArray[np.bool_]:
         valid = np.ones(out.shape[1:], np.bool_)
         start = 0
         # rasterio reads bands of one type at a time
         for (raster, _), group in groupby(self.picks, key=lambda pick: (pick.raster, pick.dtype)):
             picks = list(group)
-            _read(raster, picks, window, out[start : start + len(picks)], valid)
+            part = out[start : start + len(picks)]
+            if (offset := picks[0].placement.offset) is not None:
+                down, across = offset
+                there = Window(window.col_off + across, window.row_off + down, window.width, window.height)
+                read_stored(raster, picks, there, part, valid)
+            else:
+                for pick, band in zip(picks, part, strict=True):
+                    read_resampled(pick, window, band, valid)
             start += len(picks)
         return valid
 
 
-@dataclass(frozen=True, eq=False)
-class _Raster:
-    """What is known of a file without reading its pixels."""
-
-    path: str
-    handle: Handle
-    grid: Grid
-    dtypes: tuple[np.dtype[Any], ...]
-    nodata: tuple[float | None, ...]
-    descriptions: tuple[str, ...]
-    block_shape: tuple[int, int]
-    tags: Mapping[str, str]
-    alpha: int | None
-    """Band, from 0, that says where the others are valid."""
-    shared_mask: bool
-    """True if one mask inside or beside the file holds for all bands."""
-    own_masks: frozenset[int]
-    """Bands, from 1, with a mask of their own that is not made from nodata."""
-    notes: tuple[str, ...]
+def _common_dtype(picks: Iterable[Pick]) -> np.dtype[Any]:
+    return np.result_type(*[pick.read_dtype for pick in picks])
 
 
-@dataclass(frozen=True, eq=False)
-class _Pick:
-    """One band of a scene: a band, from 1, of a file."""
-
-    raster: _Raster
-    index: int
-    dtype: np.dtype[Any]
-    nodata: float | int | None
-    alpha: int | None = None
-    """Band, from 1, to take validity from."""
-
-
-def _open(path: str, bare: bool) -> Any:
-    """Dataset of a file; one without a place opens without a warning."""
-    with quiet() if bare else nullcontext():
-        return open_raster(path)
+def names(rasters: Sequence[Raster]) -> list[str]:
+    """Name of every stored band, by its description, else by the product's token in its file's name; '' if neither."""
+    tokens = [token(raster.path) for raster in rasters]
+    said = [known.name for known in tokens if known is not None]
+    clear = len(rasters) > 1 and len({name.lower() for name in said}) == len(said)
+    found = []
+    for raster, known in zip(rasters, tokens, strict=True):
+        if clear and known and len(raster.dtypes) == 1 and not raster.descriptions[0]:
+            found.append(known.name)
+        else:
+            found.extend(raster.descriptions)
+    return found
 
 
-def _read(
-    raster: _Raster, picks: Sequence[_Pick], window: Window, out: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> None:
-    """Write the pixels of some bands of one file to `out`, and clear `valid` where one of them cannot be used."""
-    indexes = [pick.index for pick in picks]
-    native = picks[0].dtype
-    try:
-        with hearing() as heard:
-            dataset = raster.handle.dataset()
-            # nodata is compared in the file's type, before float32 rounds it; that is the fastest way, too
-            values = dataset.read(indexes, window=window, out=out if native == np.float32 else None)
-            if (alpha := picks[0].alpha) is not None:
-                valid &= dataset.read(alpha, window=window) != 0
-            for index in [1] if raster.shared_mask else sorted(raster.own_masks.intersection(indexes)):
-                valid &= dataset.read_masks(index, window=window) != 0
-    except (*GDAL_ERRORS, OSError) as error:
-        raise _unreadable(raster.path, window, reason(error)) from error
-    damage = next((text for text in heard if _DAMAGE.search(text)), None)
-    if damage:
-        raise _unreadable(raster.path, window, damage)
-    if values is not out:
-        with np.errstate(over="ignore"):
-            out[...] = values
-    for band, pick in zip(values, picks, strict=True):
-        if (good := usable(band, pick.nodata, pick.dtype)) is not None:
-            valid &= good
-    if native == np.float64:
-        valid &= np.isfinite(out).all(axis=0)  # what float32 cannot hold
-
-
-def _unreadable(path: str, window: Window, why: str) -> SceneError:
-    rows = f"rows {window.row_off} to {window.row_off + window.height - 1}"
-    cols = f"columns {window.col_off} to {window.col_off + window.width - 1}"
-    return SceneError(
-        f"{path} cannot be read at {rows}, {cols}: {why}. "
-        "The file, or one that it refers to, is missing or damaged; fetch or make it again."
-    )
-
-
-def _look(path: str, nodata: float | None) -> _Raster:
-    """Open a file and learn what it is; `nodata` is what the user says of it."""
-    with quiet():
-        try:
-            dataset = open_raster(path)
-        except (*GDAL_ERRORS, OSError) as error:
-            raise _unopened(path, reason(error)) from error
-    with dataset:
-        if dataset.count == 0:
-            raise _bandless(path, list(dataset.subdatasets))
-        flags = dataset.mask_flag_enums
-        descriptions = tuple(_description(text) for text in dataset.descriptions)
-        alpha = _alpha(dataset, descriptions)
-        grid = _grid(dataset)
-        per_dataset = [MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags]
-        return _Raster(
-            path=path,
-            handle=Handle(partial(_open, path, bare=grid.transform.is_identity)),
-            grid=grid,
-            dtypes=tuple(np.dtype(_DTYPES.get(name, name)) for name in dataset.dtypes),
-            nodata=tuple(dataset.nodatavals),
-            descriptions=descriptions,
-            block_shape=dataset.block_shapes[0],
-            tags=dict(dataset.tags()),
-            alpha=alpha,
-            shared_mask=per_dataset[0],
-            own_masks=frozenset(i for i, flag in enumerate(flags, 1) if not flag),
-            notes=(*_file_notes(path, dataset, grid), *([] if nodata is not None else _undeclared(path, dataset))),
+def _dtype(raster: Raster, band: int) -> np.dtype[Any]:
+    """Type of a band, from 0, that is no complex number."""
+    dtype = raster.dtypes[band]
+    if dtype.kind == "c":
+        raise UnsupportedRasterError(
+            f"{raster.path} holds complex numbers ({dtype}) in band {band + 1}, which have no single value to "
+            "classify. Compute the amplitude, or whichever part is meant, into a new raster first."
         )
+    return dtype
 
 
-_DTYPES = {"complex_int16": "complex64"}  # GDAL's CInt16 has no numpy type
+def _fill(raster: Raster, band: int, said: float | None) -> float | int | None:
+    """Nodata of a band, from 0, as a value of its type: what the user says, else the file, else the product's guide."""
+    dtype = raster.dtypes[band]
+    if said is not None and np.isfinite(said) and stored_nodata(said, dtype) is None:
+        raise SceneError(
+            f"nodata {said:g} was given for {raster.path}, whose band {band + 1} ({dtype}) cannot hold it; leave "
+            "it out to take what the file declares."
+        )
+    if said is None:
+        said = raster.nodata[band] if (guide := _guide(raster)) is None else guide
+    return stored_nodata(said, dtype)
 
 
-def _description(text: str | None) -> str:
-    text = (text or "").strip()
-    return "" if _MERE_NUMBER.fullmatch(text) else text
+def _guide(raster: Raster) -> int | None:
+    """What a product's guide says its pixels are filled with, where the file of a band has no word on it."""
+    told = raster.nodata[0] is not None or raster.shared_mask or bool(raster.own_masks)
+    known = token(raster.path) if len(raster.dtypes) == 1 and raster.dtypes[0].kind in "iu" and not told else None
+    return known.fill if known else None
 
 
-def _alpha(dataset: Any, descriptions: Sequence[str]) -> int | None:
-    """Band, from 0, that is marked alpha and is not called by the name of a light."""
-    for place, (kind, name) in enumerate(zip(dataset.colorinterp, descriptions, strict=True)):
-        if kind == ColorInterp.alpha and dataset.count > 1 and not spectral(name):
-            return place
-    return None
+def _nodata(
+    source: str, keys: Sequence[tuple[str, ...]], nodata: float | Mapping[str, float] | None
+) -> list[float | None]:
+    """What the user says of each band's nodata."""
+    if not isinstance(nodata, Mapping):
+        return [nodata] * len(keys)
+    return _by_band(source, keys, nodata, "nodata")
 
 
-def _alpha_of(raster: _Raster, shown: set[tuple[str, int]]) -> int | None:
+def _methods(source: str, keys: Sequence[tuple[str, ...]], resampling: str | Mapping[str, str]) -> list[Method]:
+    """How each band is brought to another grid; a product's layers of classes are never mixed unless named."""
+    given = resampling if isinstance(resampling, Mapping) else {}
+    general = "bilinear" if isinstance(resampling, Mapping) else resampling
+    found: list[Method] = []
+    for (name, *_), said in zip(keys, _by_band(source, keys, given, "resampling"), strict=True):
+        method = said or ("nearest" if holds_classes(name) else general)
+        known = next((known for known in METHODS if known == method), None)
+        if known is None:
+            raise BandMismatchError(f"bands are resampled by {', '.join(METHODS)}, not by {method!r}.")
+        found.append(known)
+    return found
+
+
+def _by_band(source: str, keys: Sequence[tuple[str, ...]], given: Mapping[str, Any], what: str) -> list[Any]:
+    """Value of each band in a mapping by name, in geounet's spelling or the product's; None where there is none."""
+    lower = {name.strip().lower(): value for name, value in given.items()}
+    strange = [name for name in given if not any(name.strip().lower() in map(str.lower, key) for key in keys)]
+    if strange:
+        have = ", ".join(name for name, *_ in keys)
+        raise BandMismatchError(f"{what} was given for {', '.join(strange)}; the bands of {source} are {have}.")
+    return [next((lower[name.lower()] for name in known if name.lower() in lower), None) for known in keys]
+
+
+def _code(raster: Raster) -> str:
+    """What a product calls the one band of a file; '' where its name does not say."""
+    known = token(raster.path) if len(raster.dtypes) == 1 else None
+    return known.code if known else ""
+
+
+def _alpha_of(raster: Raster, shown: set[tuple[str, int]]) -> int | None:
     """Band, from 1, of a file's validity, unless the scene shows it as an image band."""
     return None if raster.alpha is None or (raster.path, raster.alpha) in shown else raster.alpha + 1
 
 
-def _grid(dataset: Any) -> Grid:
-    points, crs = dataset.gcps
-    control = None
-    if points or dataset.rpcs:
-        known = tuple(
-            ControlPoint(p.row, p.col, p.x, p.y, p.z or 0.0, str(p.id or ""), str(p.info or "")) for p in points
-        )
-        control = Control(known, crs if points else None, dataset.rpcs)
-    point = str(dataset.tags().get("AREA_OR_POINT", "Area")).lower() == "point"
-    return Grid(dataset.shape, dataset.transform, dataset.crs, control, "Point" if point else "Area")
-
-
-def _names(rasters: Sequence[_Raster]) -> list[str]:
-    """Name of every stored band, by its description, else by the product's token in its file's name; '' if neither."""
-    tokens = [_PRODUCT_BAND.findall(Path(raster.path).stem)[-1:] for raster in rasters]
-    said = [token[0] for token in tokens if token]
-    clear = len(rasters) > 1 and len({token.lower() for token in said}) == len(said)
-    names = []
-    for raster, token in zip(rasters, tokens, strict=True):
-        if clear and token and len(raster.dtypes) == 1 and not raster.descriptions[0]:
-            names.append(token[0])
-        else:
-            names.extend(raster.descriptions)
-    return names
-
-
-def _file_notes(path: str, dataset: Any, grid: Grid) -> Iterator[str]:
-    """What deserves a warning about one file."""
-    bare = grid.transform.is_identity
-    if grid.control and grid.control.points and bare:
-        yield (
-            f"{path} is placed by {len(grid.control.points)} ground control points only; they are carried to outputs, "
-            "but areas and polygons need a warped raster (gdalwarp)."
-        )
-    elif grid.control and grid.control.rpcs and bare:
-        yield (
-            f"{path} is placed by rational polynomials (RPCs) only; they are carried to outputs, "
-            "but areas and polygons need an orthorectified raster (gdalwarp -rpc)."
-        )
-    elif bare:
-        yield f"{path} has no place on Earth (no CRS, no transform); outputs have none either."
-    elif grid.crs is None:
-        yield f"{path} has no CRS; outputs have none either, and areas are not known in metres."
-    if ColorInterp.palette in dataset.colorinterp:
-        yield f"{path} holds indices into a palette, which are not reflectance or brightness."
-    pages = [name for name in dataset.subdatasets if name.startswith("GTIFF_DIR:")]
-    if len(pages) > 1:
-        yield f"{path} has {len(pages)} pages; only the first is read. Others open as {pages[1]}."
-    if any(offset != 0 for offset in dataset.offsets):
-        yield (
-            f"{path} declares an offset (value = stored × {dataset.scales[0]:g} + {dataset.offsets[0]:g}), "
-            "which is not applied: pixels are read as stored."
-        )
-
-
-def _undeclared(path: str, dataset: Any) -> Iterator[str]:
-    """A usual fill value in the first block of a local file that declares no nodata."""
-    declared = dataset.nodatavals[0] is not None or MaskFlags.all_valid not in dataset.mask_flag_enums[0]
-    if declared or dataset.dtypes[0].startswith(("u", "complex")) or "://" in path or path.startswith("/vsi"):
-        return
-    height, width = (min(side, MOST_LOOKED_AT) for side in dataset.block_shapes[0])
-    with suppress(*GDAL_ERRORS, OSError):  # a damaged block is told of when it is read for good
-        block = dataset.read(1, window=Window(0, 0, min(width, dataset.width), min(height, dataset.height)))
-        found = next((fill for fill in USUAL_FILLS if (block == fill).any()), None)
-        if found is not None:
-            yield (
-                f"{path} holds {found:g} and declares no nodata, so such pixels count as valid; "
-                f"if they are none, pass --nodata {found:g}."
-            )
-
-
-def _notes(rasters: Sequence[_Raster], shown: set[tuple[str, int]]) -> Iterator[str]:
+def _notes(rasters: Sequence[Raster], shown: set[tuple[str, int]]) -> Iterator[str]:
     for raster in rasters:
         yield from raster.notes
         if raster.alpha is not None and (raster.path, raster.alpha) not in shown:
@@ -338,27 +262,34 @@ def _notes(rasters: Sequence[_Raster], shown: set[tuple[str, int]]) -> Iterator[
             )
 
 
-def _unopened(path: str, why: str) -> SceneError:
-    file = Path(path)
-    with suppress(OSError, ValueError):
-        if file.is_file():
-            if file.stat().st_size == 0:
-                return SceneError(f"{path} is empty (0 bytes); fetch or make it again.")
-            with file.open("rb") as stream:
-                head = stream.read(512).lstrip().lower()
-            if head.startswith((b"<!doctype html", b"<html")):
-                return SceneError(
-                    f"{path} is a web page, not a raster: what was downloaded may be an error page or a login form."
-                )
-        elif "No such file" in why:
-            return SceneError(f"{path} does not exist; check the name.")
-    if "not recognized" in why:
-        why = "GDAL knows no raster format that its content fits"
-    return SceneError(f"{path} cannot be opened as a raster: {why.removeprefix(f'{path}: ')}.")
+def _guided(picks: Sequence[Pick], said: Sequence[float | None]) -> Iterator[str]:
+    """Tell what is nodata by a product's guide alone."""
+    kinds: dict[int, list[str]] = {}
+    for pick, fill in zip(picks, said, strict=True):
+        if fill is None and (guide := _guide(pick.raster)) is not None:
+            kinds.setdefault(guide, []).append(pick.raster.path)
+    for guide, paths in kinds.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield (
+            f"{paths[0]}{more} declare{'s' * (not more)} no nodata; {guide} counts as such, as the product's guide has it "
+            "(--nodata nan keeps such pixels)."
+        )
 
 
-def _bandless(path: str, subdatasets: Sequence[str]) -> SceneError | UnsupportedRasterError:
-    if not subdatasets:
-        return UnsupportedRasterError(f"{path} has no bands, so there is nothing to classify.")
-    listed = "".join(f"\n  {name}" for name in subdatasets)
-    return SceneError(f"{path} is a container without bands of its own. Open one of its subdatasets:{listed}")
+def _moved(picks: Sequence[Pick]) -> Iterator[str]:
+    """Tell which files are brought to the scene's grid, and how."""
+    kinds: dict[tuple[str, str, str, str], list[Pick]] = {}
+    for pick in picks:
+        if pick.placement.offset is None:
+            down, across = (f"{side:.4g}" for side in pick.placement.ratio)
+            kinds.setdefault((str(pick.raster.grid.crs), down, across, pick.method), []).append(pick)
+    for (crs, down, across, method), alike in kinds.items():
+        paths = list(dict.fromkeys(pick.raster.path for pick in alike))
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        grid = alike[0].placement.grid
+        warped = f" from {crs} to {grid.crs}" if alike[0].raster.grid.crs != grid.crs else ""
+        size = f"{across} × {down}" if across != down else across
+        yield (
+            f"{paths[0]}{more} lie{'s' * (not more)} on another grid ({size} of its pixels to one of the scene's): brought "
+            f"to the scene's{warped} by {'nearest neighbour' if method == 'nearest' else f'{method} resampling'}."
+        )
