@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DeviceError
+from .features import encode
 from .segmenter import Segmenter
 
 Scores: TypeAlias = "NDArray[np.float32] | Tensor"
@@ -79,8 +80,8 @@ def compile(
     backend : {'auto', 'torch', 'openvino'}
         ``auto`` is OpenVINO on a CPU, torch where that is missing or cannot convert the network, and torch on a GPU.
     precision : {'auto', 'fp32', 'bf16', 'fp16'}
-        ``auto`` is bf16 where the hardware computes it, else fp32. Bands are standardised and softmax taken in float32
-        in any case.
+        ``auto`` is bf16 where the hardware computes it, else fp32. Bands are encoded and standardised and softmax taken
+        in float32 in any case.
     probabilities : bool
         Return probabilities; otherwise logits.
     threads : int, optional
@@ -102,7 +103,7 @@ def compile(
     cores = threads or _cores()
     if where.type == "cpu" and backend != "torch":
         try:
-            return _OpenVino(_graph(segmenter, probabilities), segmenter, shape, precision, cores)
+            return _OpenVino(segmenter, probabilities, shape, precision, cores)
         except DeviceError:
             raise
         except Exception as error:  # whatever a converter stumbles over, torch can run the network
@@ -142,8 +143,13 @@ def to_openvino(segmenter: Segmenter, *, probabilities: bool = True) -> Any:
         Left as it is.
     probabilities : bool
         End in a softmax.
+
+    Notes
+    -----
+    Where bands are not all continuous, compile it with ``INFERENCE_PRECISION_HINT`` ``f32``: OpenVINO rounds its input
+    to the shorter type of the convolutions before it looks at single bands, and 9999 and 10000 are one in bf16.
     """
-    return _convert(_graph(segmenter, probabilities), segmenter)
+    return _convert(_graph(segmenter, probabilities), len(segmenter.bands))
 
 
 class _Graph(nn.Module):
@@ -155,22 +161,41 @@ class _Graph(nn.Module):
         self.probabilities = probabilities
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.segmenter.network(self.segmenter.prepare(image)).float()
+        return self._scores(self.segmenter.prepare(image))
+
+    def _scores(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.segmenter.network(features).float()
         return logits.softmax(dim=1) if self.probabilities else logits
 
 
+class _EncodedGraph(_Graph):
+    """Encoded bands to scores."""
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        return self._scores(self.segmenter.scale(encoded))
+
+
 class _OpenVino:
-    """Chips one by one through a static graph; each calling thread has an infer request of its own."""
+    """Chips one by one through a static graph; each calling thread has an infer request of its own.
+
+    Bands are encoded before the graph: inside it OpenVINO would cut out a band in the precision of the convolutions,
+    in which codes and flags are not what they were.
+    """
 
     device = "cpu"
     backend = "openvino"
 
-    def __init__(self, graph: _Graph, segmenter: Segmenter, shape: tuple[int, int], precision: str, cores: int) -> None:
+    def __init__(
+        self, segmenter: Segmenter, probabilities: bool, shape: tuple[int, int], precision: str, cores: int
+    ) -> None:
         core = openvino().Core()
         self.precision = _openvino_precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         self.streams = max(1, min(cores, MOST_STREAMS))
-        model = _convert(graph, segmenter)
-        model.reshape([1, len(segmenter.bands), *shape])
+        self._types = segmenter.types
+        self._typed = any(kind.typed for kind in self._types)
+        channels = sum(kind.channels for kind in self._types)
+        model = _convert(_graph(segmenter, probabilities, _EncodedGraph), channels)
+        model.reshape([1, channels, *shape])
         self._compiled = core.compile_model(
             model,
             "CPU",
@@ -189,8 +214,9 @@ class _OpenVino:
             self._own.request = self._compiled.create_infer_request()
         scores = np.empty((len(batch), self._classes, *batch.shape[2:]), np.float32)
         for chip, found in zip(np.ascontiguousarray(batch, np.float32), scores, strict=True):
+            image = encode(torch.tensor(chip[None]), self._types).numpy() if self._typed else chip[None]
             # Shared both ways: the chip is read where it lies, the request's own output copied before its next turn.
-            found[:] = self._own.request.infer({0: chip[None]}, share_inputs=True, share_outputs=True)[0][0]
+            found[:] = self._own.request.infer({0: image}, share_inputs=True, share_outputs=True)[0][0]
         return scores
 
 
@@ -256,15 +282,16 @@ def _without(name: str) -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def _graph(segmenter: Segmenter, probabilities: bool) -> _Graph:
-    return _Graph(copy.deepcopy(segmenter), probabilities).eval().requires_grad_(False).cpu()
+def _graph(segmenter: Segmenter, probabilities: bool, kind: type[_Graph] = _Graph) -> _Graph:
+    return kind(copy.deepcopy(segmenter), probabilities).eval().requires_grad_(False).cpu()
 
 
-def _convert(graph: _Graph, segmenter: Segmenter) -> Any:
+def _convert(graph: _Graph, channels: int) -> Any:
+    """OpenVINO's model of a graph that takes so many channels."""
     openvino()
     frontend = importlib.import_module("openvino.frontend")
     decoder = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
-    side = 2 * segmenter.stride
+    side = 2 * graph.segmenter.stride
     with torch.no_grad(), warnings.catch_warnings():
         # torch.jit is deprecated in favour of torch.export, which OpenVINO reads less well and far more slowly.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
@@ -272,7 +299,7 @@ def _convert(graph: _Graph, segmenter: Segmenter) -> Any:
         # Group normalisation asks whether an image is a single pixel; the answer is no at any size run here.
         tracer = torch.jit.TracerWarning  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", category=tracer, module=r"torch\.nn\.functional")
-        example = torch.zeros(1, len(segmenter.bands), side, side)
+        example = torch.zeros(1, channels, side, side)
         traced = torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]
         # A name of its own: the frontend calls the decoder, but does not keep it alive. No memory is shared with
         # torch, so the model outlives the network.

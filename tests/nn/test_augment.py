@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from geounet.core.bandtypes import BandType
 from geounet.errors import ConfigError
 from geounet.nn.augment import Compose, CutMix, FlipsAndTurns, Radiometric
 
@@ -171,6 +172,41 @@ def test_steps_are_taken_in_order():
     changed, raised = Compose([double, increase])(image, labels, chance())
     assert_close(changed, 2 * image + 1)
     assert torch.equal(raised, labels + 1)
+
+
+TYPES = [BandType(), BandType("bitmask", bits=(3,)), BandType()]
+STRENGTHS = {"gain": 0.2, "band_gain": 0.1, "offset": 0.1, "band_offset": 0.1, "noise": 0.1}
+
+
+def test_codes_and_flags_keep_every_bit_and_quantities_are_lit_otherwise(device):
+    image, labels = (t.to(device) for t in batch())
+    image[:, 1] = torch.randint(2**24, image[:, 1].shape, generator=chance()).to(image)
+    changed, _ = Radiometric([1.0, 20_000.0, 3.0], types=TYPES, **STRENGTHS)(image, labels, chance())
+    assert torch.equal(changed[:, 1], image[:, 1])
+    assert (changed[:, [0, 2]] != image[:, [0, 2]]).all()
+
+
+def test_haze_is_measured_by_quantities_alone():
+    image, labels = batch()
+    image = image.double()
+    shifts = [
+        Radiometric([1.0, flags, 3.0], types=TYPES, offset=0.5)(image, labels, chance())[0] - image
+        for flags in (0.0, 20_000.0, NAN)
+    ]
+    assert torch.equal(shifts[0], shifts[1])
+    assert torch.equal(shifts[0], shifts[2])
+    assert shifts[0][:, 1].abs().max() == 0
+
+
+def test_a_batch_without_quantities_is_as_it_was():
+    image, labels = batch()
+    changed, _ = Radiometric([1.0] * 3, types=TYPES[1:2] * 3, **STRENGTHS)(image, labels, chance())
+    assert torch.equal(changed, image)
+
+
+def test_types_are_as_many_as_bands():
+    with pytest.raises(ConfigError, match="2 bands have deviations, but 3 have types"):
+        Radiometric([1.0, 2.0], types=TYPES)
 
 
 @pytest.mark.parametrize("name", ["gain", "band_gain", "offset", "band_offset", "noise"])

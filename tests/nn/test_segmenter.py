@@ -3,7 +3,7 @@ import json
 import pickle
 import struct
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from geounet.core.bandtypes import BandType
 from geounet.core.legend import Legend
 from geounet.errors import ConfigError, ModelFileError, OutputError, OutputExistsError
 from geounet.nn import segmenter as rooms
@@ -122,7 +123,10 @@ def test_the_header_says_what_the_contract_asks_for(tmp_path, make_segmenter):
     assert header["format_version"] == 1
     assert header["architecture"] == "unet"
     assert header["arguments"] | {"in_channels": 3, "classes": 4, "depth": 2, "width": 4} == header["arguments"]
-    assert header["bands"][0] == asdict(BandInfo("band 0", 1000.0, 200.0, 0.5, "counts", {"1": 600.0, "99": 1400.0}))
+    assert header["bands"][0] == {
+        "name": "band 0", "mean": 1000.0, "std": 200.0, "wavelength": 0.5, "unit": "counts",
+        "percentiles": {"1": 600.0, "99": 1400.0},
+    }  # fmt: skip
     assert [(c["id"], c["code"], c["name"]) for c in header["classes"]] == [(i, 10 * i, f"class {i}") for i in range(4)]
     assert header["pixel_size"] == 10.0
     assert header["provenance"] == {"seed": 0}
@@ -299,9 +303,10 @@ def test_weights_without_a_header_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format_version", 2, "format version 2; this geounet reads up to 1. Upgrade"),
-        ("format_version", "1", "no format_version 1; found '1'"),
-        ("format_version", True, "no format_version 1; found True"),
+        ("format_version", 3, "format version 3; this geounet reads up to 2. Upgrade"),
+        ("format_version", 0, "no format_version 1 to 2; found 0"),
+        ("format_version", "1", "no format_version 1 to 2; found '1'"),
+        ("format_version", True, "no format_version 1 to 2; found True"),
         ("architecture", "os.system", "needs the architecture 'os.system'"),
         ("architecture", ["unet"], "needs the architecture"),
         ("arguments", None, "arguments that are no mapping"),
@@ -341,6 +346,88 @@ def test_a_band_that_is_none_is_refused(rewritten, key, value):
     path = rewritten(lambda header, _: header["bands"][1].update({key: value}))
     with pytest.raises(ModelFileError, match=str(path)):
         load(path)
+
+
+TYPED = [
+    BandInfo("red", 1000.0, 200.0, 0.66, "counts", {"50": 900.0}),
+    BandInfo("landcover", type=BandType("categorical", codes=(10, 20, -1))),
+    BandInfo("qa", type=BandType("bitmask", bits=(3, 4, 15))),
+    BandInfo("aspect", type=BandType("cyclic", period=360)),
+]
+
+
+def typed_model(bands=TYPED):
+    channels = sum(band.type.channels for band in bands)
+    return Segmenter(UNet(channels, 2, depth=1, width=2), bands, ModelInfo(Legend.of(["a", "b"]))).eval()
+
+
+def test_types_of_bands_travel_in_the_model_file(tmp_path):
+    model = typed_model()
+    again = load(model.save(tmp_path / "model.safetensors"))
+    assert again.bands == model.bands
+    assert again.hash == model.hash
+    raw = torch.tensor([1100.0, 20.0, 24.0, 45.0]).view(1, 4, 1, 1).repeat(2, 1, 8, 8)
+    assert torch.equal(again(raw), model(raw))
+    header = read(tmp_path / "model.safetensors")[1]
+    assert header["format_version"] == 2  # a geounet that knows no types says to upgrade
+    assert [row.get("type") for row in header["bands"]] == [
+        None,
+        {"kind": "categorical", "codes": [10, 20, -1]},
+        {"kind": "bitmask", "bits": [3, 4, 15]},
+        {"kind": "cyclic", "period": 360.0},
+    ]
+
+
+def test_a_model_of_continuous_bands_is_the_file_it_was_before_there_were_types():
+    for name, path in bundled().items():
+        assert load(name).hash == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert read(path)[1]["format_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"kind": "ordinal"}, "contradicts itself: the kind of a band is one of"),
+        ({"kind": "categorical", "codes": [1, 1]}, "code 1 is given more than once"),
+        ({"kind": "categorical", "codes": [1, 2]}, "made for 9 channels, but 8"),
+        ({"kind": "categorical"}, "landcover is categorical, but its codes are not known"),
+        ({"kind": "cyclic", "period": None}, "has a period above 0"),
+        ({"kind": "bitmask", "bits": [24]}, "bit 24 is not within 0 to 23"),
+        ({"colour": "red"}, "but not colour"),
+        ("categorical", "band type that is no dict"),
+    ],
+)
+def test_a_band_type_that_is_none_is_refused(tmp_path, kind, said):
+    path = typed_model().save(tmp_path / "model.safetensors")
+    weights, header = read(path)
+    header["bands"][1]["type"] = kind
+    save_file(weights, path, metadata={"geounet": json.dumps(header)})
+    with pytest.raises(ModelFileError, match=said) as refusal:
+        load(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_the_first_version_of_the_format_has_no_types(rewritten):
+    path = rewritten(lambda header, _: header["bands"][0].update({"type": {"kind": "continuous"}}))
+    with pytest.raises(ModelFileError, match="a band that is not"):
+        load(path)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("categorical", "codes"), ("bitmask", "bits")])
+def test_a_band_whose_codes_are_not_known_is_refused(kind, what):
+    with pytest.raises(ConfigError, match=f"band qa is {kind}, but its {what} are not known"):
+        typed_model([BandInfo("red"), BandInfo("qa", type=BandType(kind))])
+
+
+@pytest.mark.parametrize("hole", [NAN, float("inf"), -float("inf")])
+def test_codes_flags_and_angles_without_data_are_zeros_in_training_and_prediction_alike(hole):
+    model = typed_model()
+    image = torch.tensor([[1100.0, 20.0, 24.0, 90.0], [hole] * 4]).T.view(1, 4, 1, 2)
+    filled = torch.where(torch.isfinite(image), image, model.mean.view(1, -1, 1, 1))
+    expected = torch.tensor([[0.5, 0, 1, 0, 1, 1, 0, 1, 0], [0] * 9]).T.view(1, 9, 1, 2)
+    torch.testing.assert_close(model.prepare(filled), expected, atol=1e-6, rtol=0)
+    tall = image.repeat(1, 1, 4, 2)
+    assert torch.equal(model(tall), model(filled.repeat(1, 1, 4, 2)))
 
 
 def test_a_header_that_lacks_a_key_is_refused(rewritten):

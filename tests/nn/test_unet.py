@@ -8,6 +8,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from geounet.errors import ConfigError
+from geounet.nn.blocks import Residual
 from geounet.nn.unet import RAREST, UNet, pad_to, set_prior
 
 
@@ -48,8 +49,9 @@ def test_one_pixel_may_be_an_image():
 
 @pytest.mark.parametrize("upsample", ["transposed", "bilinear"])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_the_receptive_field_is_what_pulses_reach(depth, upsample):
-    network = UNet(1, 1, depth=depth, width=2, norm="none", upsample=upsample).eval()
+@pytest.mark.parametrize("options", [{}, {"residual": True}, {"convolutions": "valid"}], ids=str)
+def test_the_receptive_field_is_what_pulses_reach(depth, upsample, options):
+    network = UNet(1, 1, depth=depth, width=2, norm="none", upsample=upsample, **options).eval()
     with torch.no_grad():
         for parameter in network.parameters():  # positive, so that no pulse is lost in a ReLU or a maximum
             parameter.fill_(1 / parameter[0].numel() if parameter.ndim > 1 else 0.0)
@@ -58,11 +60,33 @@ def test_the_receptive_field_is_what_pulses_reach(depth, upsample):
         reached = network(pulses)[:, 0, 0] > 0  # (column lit, column seen)
     middle = slice(network.receptive_field // 2, -network.receptive_field // 2)
     assert reached.sum(dim=0)[middle].max() == network.receptive_field
+    far = (torch.arange(side)[:, None] - torch.arange(side)).abs() * reached
+    assert far[:, middle].max() == network.margin
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(1, 18), (2, 44), (3, 100), (4, 204), (5, 412)])
 def test_receptive_fields_are_those_of_the_docstring(depth, expected):
     assert UNet(1, 1, depth=depth, width=1).receptive_field == expected
+
+
+@pytest.mark.parametrize("upsample", ["transposed", "bilinear"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_chip_with_its_margin_has_the_scores_of_the_whole_image(depth, upsample):
+    torch.manual_seed(0)
+    network = UNet(2, 2, depth=depth, width=3, upsample=upsample).eval().double()
+    margin, stride = network.margin, network.stride
+    image = torch.randn(1, 2, stride, 2 * margin + 6 * stride, dtype=torch.float64)
+    start = 2 * stride
+    chip = image[..., start:]
+    inner = slice(margin, None)
+    whole, alone = network(image)[..., start:], network(chip)
+    assert_close(alone[..., inner], whole[..., inner], rtol=0, atol=1e-12)
+    assert not torch.allclose(alone[..., :margin], whole[..., :margin])
+
+
+@pytest.mark.parametrize(("depth", "margin"), [(2, 23), (3, 51), (4, 107), (5, 219)])
+def test_margins_are_those_of_the_docstring(depth, margin):
+    assert UNet(1, 1, depth=depth, width=1).margin == margin
 
 
 def test_the_smallest_unet_has_the_parameters_counted_by_hand():
@@ -120,6 +144,50 @@ def test_the_arguments_make_the_same_layers_again():
     assert torch.equal(network.eval()(image), again.eval()(image))
 
 
+def test_arguments_that_came_later_are_kept_where_they_say_something():
+    """A model file holds them all, and one made before is to keep its bytes, and so its hash."""
+    assert UNet(1, 2, depth=1, width=2).arguments.keys().isdisjoint({"convolutions", "residual", "sigmoid"})
+    network = UNet(1, 2, depth=1, width=2, convolutions="valid", residual=True, sigmoid=True)
+    again = UNet(**network.arguments)
+    assert again.arguments == network.arguments
+    assert again.arguments.items() >= {"convolutions": "valid", "residual": True, "sigmoid": True}.items()
+
+
+def test_one_channel_tells_two_classes_apart_as_a_sigmoid_does():
+    torch.manual_seed(0)
+    network = UNet(2, 2, depth=1, width=4, sigmoid=True).eval()
+    image = torch.randn(1, 2, 8, 8)
+    labels = torch.randint(0, 2, (1, 8, 8))
+    with torch.no_grad():
+        logits = network(image)
+    score = logits[:, 1]
+    assert network.head.out_channels == 1
+    assert_close(logits.softmax(dim=1)[:, 1], score.sigmoid())
+    binary = functional.binary_cross_entropy_with_logits(score, labels.float())
+    assert_close(functional.cross_entropy(logits, labels), binary)
+
+
+@pytest.mark.parametrize("convolutions", ["same", "valid"])
+def test_a_residual_level_adds_what_it_was_given(convolutions):
+    """With a body of zeros and a shortcut of ones, each channel is the sum of those before, where that is positive."""
+    level = Residual(2, 3, "none", convolutions)
+    with torch.no_grad():
+        for convolution in level.body[0], level.body[2], level.shortcut[0]:
+            convolution.weight.fill_(float(convolution is level.shortcut[0]))
+            convolution.bias.zero_()
+    image = torch.randn(1, 2, 8, 8)
+    inner = image if convolutions == "same" else image[..., 2:-2, 2:-2]
+    assert_close(level(image), inner.sum(dim=1, keepdim=True).relu().expand(1, 3, *inner.shape[2:]))
+
+
+def test_a_residual_level_of_as_many_channels_has_no_weights_in_its_shortcut():
+    level = Residual(4, 4, "batch", "same").eval()
+    for parameter in level.parameters():
+        torch.nn.init.zeros_(parameter)
+    image = torch.rand(1, 4, 6, 6)
+    assert torch.equal(level(image), image)
+
+
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_without_batch_statistics_a_sample_does_not_feel_the_others(norm):
     network = UNet(2, 2, depth=2, width=4, norm=norm).train()
@@ -134,9 +202,10 @@ def test_dropout_is_for_training_alone():
     assert torch.equal(network.eval()(image), network(image))
 
 
-def test_gradients_reach_every_parameter():
+@pytest.mark.parametrize("options", [{}, {"residual": True}, {"convolutions": "valid"}], ids=str)
+def test_gradients_reach_every_parameter(options):
     torch.manual_seed(0)
-    network = UNet(3, 4, depth=3, width=8)
+    network = UNet(3, 4, depth=3, width=8, **options)
     network(torch.randn(2, 3, 32, 32)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
@@ -202,6 +271,10 @@ def test_a_network_without_a_head_has_no_prior():
         ({"upsample": ["bilinear"]}, "upsample is one of transposed, bilinear"),
         ({"dropout": 1.0}, "dropout is a share"),
         ({"dropout": float("nan")}, "dropout is a share"),
+        ({"convolutions": "full"}, "convolutions is one of same, valid, not 'full'"),
+        ({"residual": 1}, "residual is true or false, not 1"),
+        ({"sigmoid": "yes"}, "sigmoid is true or false"),
+        ({"sigmoid": True, "classes": 1}, "two classes apart by one channel, but there are 1 classes"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, said):
