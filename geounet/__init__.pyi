@@ -7,14 +7,17 @@ from .evaluation import evaluate as evaluate
 from .inference import Mask as Mask
 from .inference import Prediction as Prediction
 from .inference import predict as predict
+from .nn.encoders import EncoderUNet as EncoderUNet
 from .nn.segmenter import Segmenter as Segmenter
 from .nn.segmenter import load as load
 from .nn.unet import UNet as UNet
+from .nn.unetpp import UNetPlusPlus as UNetPlusPlus
 from .raster.labels import Labels as Labels
 from .raster.labels import open_labels as open_labels
 from .raster.sampler import Pair as Pair
 from .raster.scene import Chip as Chip
 from .raster.scene import Scene as Scene
+from .raster.scene import open_mosaic as open_mosaic
 from .raster.scene import open_scene as open_scene
 from .raster.vector import Polygons as Polygons
 from .raster.vector import polygonize as polygonize

@@ -112,7 +112,7 @@ def evaluate(
     prediction: Prediction | None = None
     for done, pair in enumerate(pairs, start=1):
         prediction = prediction.over(pair.scene) if prediction else predict(pair.scene, segmenter, **options)
-        one = compare(prediction, pair.labels)
+        one = compare(prediction, pair.truth)
         scenes[pair.scene.source] = scenes.get(pair.scene.source, nothing) + one
         if progress:
             progress(done / len(pairs))

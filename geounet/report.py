@@ -21,6 +21,7 @@ from matplotlib.path import Path as MplPath
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from .core.grid import Grid
@@ -185,8 +186,8 @@ def composite(scene: Scene, window: Window | None = None, size: int = 1024) -> N
     Parameters
     ----------
     scene : Scene
-        Shown in red, green and blue, else nir, red and green, else by its first three bands, else in grey by its
-        first. Read once at full resolution, in strips of rows; never held whole.
+        Shown in red, green and blue by name, else nir, red and green, else by what the file marks as red, green and
+        blue, else by its first three bands, else in grey by its first. Read once at full resolution, in strips of rows; never held whole.
     window : Window, optional
         The part to show; by default all of it.
     size : int
@@ -301,7 +302,21 @@ def _shown(scene: Scene) -> tuple[Scene, list[int]]:
     for wanted in COMPOSITES:
         if all(scene.bands.count(name) == 1 for name in wanted):
             return scene.select(wanted), [0, 1, 2]
-    return scene, [0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0]
+    return scene, _marked(scene) or ([0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0])
+
+
+def _marked(scene: Scene) -> list[int] | None:
+    """Where the bands stand that their one file marks as red, green and blue; None where it does not."""
+    rows = scene.origin["bands"]
+    files = {row.get("file") for row in rows}
+    if None in files or len(files) != 1:
+        return None
+    with quiet():
+        dataset = open_raster(files.pop())
+    with dataset:
+        kinds = [dataset.colorinterp[row["index"] - 1] for row in rows]
+    colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    return [kinds.index(color) for color in colors] if all(color in kinds for color in colors) else None
 
 
 def _average(pixels: NDArray[Any], valid: NDArray[np.bool_], step: int) -> NDArray[np.float32]:

@@ -4,17 +4,24 @@ import csv
 import re
 import warnings
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from click.testing import CliRunner
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from pyproj import Geod
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from geounet.cli import main
-from geounet.errors import GeoUNetError
+from geounet.core.grid import apply
+from geounet.errors import BandMismatchError, GeoUNetError
+from geounet.nn.segmenter import load
+from geounet.raster.geotiff import read_legend
 from geounet.raster.scene import open_scene
+from geounet.report import composite
 from tests.making import SHARED, needs_shared, unet_model
 
 FOLDER = SHARED / "edge-cases"
@@ -40,20 +47,25 @@ NOTED = {
     "nir_tagged_as_alpha.tif": r"alpha.*--bands",
     "multi_page.tif": "2 pages",
     "scale_offset_int16.tif": "not applied",
+    "nodata_undeclared_-9999.tif": "holds -9999 and declares no nodata",
 }
 """What a person is told beside the map."""
 
 
-def is_scene(file):
-    return not file.startswith("label_") and not file.endswith((".gpkg", ".geojson", ".shp", ".csv"))
-
-
-def scenes():
+def rows():
+    """First file of each row of the collection's table."""
     if not FOLDER.is_dir():
         return []
     with (FOLDER / "table.csv").open(encoding="utf-8", newline="") as file:
-        names = [row["file"].split(" (")[0].split(" + ")[0] for row in csv.DictReader(file)]
-    return [name for name in names if is_scene(name)]
+        return [row["file"].split(" (")[0].split(" + ")[0] for row in csv.DictReader(file)]
+
+
+def is_scene(file):
+    return not file.startswith("label_") and not file.endswith((".gpkg", ".geojson", ".shp"))
+
+
+SCENES = [name for name in rows() if is_scene(name)]
+MAPPED = [name for name in SCENES if name not in REFUSED]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,7 @@ def model_for(tmp_path_factory):
 
     def make(bands):
         if bands not in made:
-            model = unet_model(bands, mean=100.0, std=50.0)
+            model = unet_model(bands, depth=1, width=2, mean=100.0, std=50.0)
             made[bands] = model.save(folder / f"{len(made)}.safetensors")
         return made[bands]
 
@@ -92,7 +104,7 @@ def valid_by_gdal(path):
 
 
 @needs_shared
-@pytest.mark.parametrize("name", [name for name in scenes() if name not in REFUSED])
+@pytest.mark.parametrize("name", MAPPED)
 def test_a_right_map_comes_out(name, model_for, tmp_path):
     path, out = FOLDER / name, tmp_path / "mask.tif"
     result = map_it(path, model_for(open_scene(path).bands), out)
@@ -109,6 +121,54 @@ def test_a_right_map_comes_out(name, model_for, tmp_path):
         codes = mask.read(1)
     assert_array_equal(codes != 255, valid_by_gdal(path))
     assert set(np.unique(codes)) <= {0, 1, 255}
+
+
+@needs_shared
+@pytest.mark.parametrize("name", MAPPED)
+def test_pixels_are_those_of_the_file_at_full_resolution_as_float32(name):
+    scene = open_scene(FOLDER / name)
+    chip = scene.read(scene.grid.window)
+    with opened(FOLDER / name) as dataset:
+        wanted = np.stack([dataset.read(i).astype(np.float32) for i in range(1, len(scene.bands) + 1)])
+    assert_array_equal(chip.pixels[:, chip.valid], wanted[:, chip.valid])
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("real_pan_uint16.tif", 54, 6615),
+        ("int8.tif", -115, 127),
+        ("uint32.tif", 13e6, 255e6),
+    ],
+)
+def test_the_range_of_wide_and_signed_types_is_kept(name, low, high):
+    scene = open_scene(FOLDER / name)
+    chip = scene.read(scene.grid.window)
+    assert (chip.pixels[:, chip.valid].min(), chip.pixels[:, chip.valid].max()) == (low, high)
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "invalid"),
+    [
+        pytest.param("real_all_nodata_narrow.tif", 71 * 2475, id="all"),
+        pytest.param("real_float_nodata_rounding.tif", 518, id="nodata that is not equal in double"),
+        pytest.param("float32_nan_declared.tif", 30 * 50, id="NaN"),
+        pytest.param("float32_nan_inf_undeclared.tif", 30 * 50 + 10 * 10 + 5 * 5, id="NaN and infinities"),
+        pytest.param("nodata_in_one_band.tif", 20 * 128 + 10 * 10, id="in one band is in all"),
+        pytest.param("nodata_tag_not_in_data.tif", 0, id="a tag without pixels"),
+        pytest.param("nodata_out_of_range.vrt", 0, id="beyond the type"),
+        pytest.param(
+            "nodata_differs_per_band.vrt", (10 + 10) * 128 + 2, id="a band's own; two pixels between are 255 too"
+        ),
+        pytest.param("sparse.tif", 512 * 512 - 128 * 128, id="missing blocks"),
+        pytest.param("external_mask_missing.tif", 0, id="no mask"),
+    ],
+)
+def test_as_many_pixels_are_nodata_as_the_table_says(name, invalid):
+    scene = open_scene(FOLDER / name)
+    assert (~scene.read(scene.grid.window).valid).sum() == invalid
 
 
 @needs_shared
@@ -194,3 +254,114 @@ def test_seven_single_band_files_give_the_mask_that_the_stacked_file_gives(model
     with rasterio.open(tmp_path / "single.tif") as one, rasterio.open(tmp_path / "stacked.tif") as two:
         assert_array_equal(one.read(1), two.read(1))
         assert one.crs == two.crs == rasterio.CRS.from_epsg(32622)
+
+
+@needs_shared
+def test_bands_that_are_not_there_are_refused_by_name():
+    scene = open_scene(FOLDER / "real_s2_8band_uint16.tif")
+    assert len(scene.bands) == 8
+    with pytest.raises(BandMismatchError, match=r"real_s2_8band_uint16\.tif .*nir"):
+        scene.select(["nir"])
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["real_rgba_jpeg_alpha.tif", "real_rgba_uint16_bgr_order.tif"])
+def test_alpha_is_no_band_of_the_image(name):
+    scene = open_scene(FOLDER / name)
+    assert len(scene.bands) == 3
+    assert "marks band 4 as alpha" in scene.notes[0]
+
+
+@needs_shared
+def test_a_quick_look_is_red_where_the_band_marked_red_is_bright_wherever_it_stands(tmp_path):
+    """The collection's own file of this kind is of one value throughout."""
+    with opened(FOLDER / "real_rgba_uint16_bgr_order.tif") as dataset:
+        profile, marks = dataset.profile | {"width": 64, "height": 64}, dataset.colorinterp
+    assert [mark.name for mark in marks] == ["blue", "green", "red", "alpha"]
+    values = np.random.default_rng(1).permutation(4 * 64 * 64).reshape(4, 64, 64).astype(np.uint16)
+    with rasterio.open(tmp_path / "bgr.tif", "w", **profile) as dataset:
+        dataset.colorinterp = marks
+        dataset.write(np.concatenate([values[:3], np.full((1, 64, 64), 65535, np.uint16)]))
+    picture = composite(open_scene(tmp_path / "bgr.tif"))
+    for channel, band in enumerate([2, 1, 0]):
+        shown = picture[..., channel].ravel()[np.argsort(values[band].ravel())]
+        assert (np.diff(shown.astype(int)) >= 0).all()
+        assert (shown[0], shown[-1]) == (0, 255)
+
+
+@needs_shared
+def test_areas_in_degrees_are_square_metres_on_the_ellipsoid():
+    grid = open_scene(FOLDER / "real_landsat_epsg4326.tif").grid
+    height, width = grid.shape
+    west, south, east, north = grid.bounds
+    lon, lat = np.linspace(west, east, 50), np.linspace(south, north, 50)
+    ring = [np.r_[lon, lon[-1:].repeat(50), lon[::-1], lon[:1].repeat(50)]]
+    ring.append(np.r_[lat[:1].repeat(50), lat, lat[-1:].repeat(50), lat[::-1]])
+    wanted, _ = Geod(ellps="WGS84").polygon_area_perimeter(*ring)
+    assert_allclose(np.broadcast_to(grid.pixel_areas(), (height, width)).sum(), wanted, rtol=1e-5)
+    assert 85 < grid.pixel_size_m < 95  # 0.00081 degrees are some 90 m
+
+
+@needs_shared
+def test_pixels_that_are_not_square_have_the_area_of_both_sides():
+    grid = open_scene(FOLDER / "nonsquare_pixels.tif").grid
+    assert_allclose(grid.pixel_areas(), 28.5 * 57, rtol=1e-9)
+
+
+@needs_shared
+def test_polygons_at_the_antimeridian_stay_small(model_for, tmp_path):
+    path = FOLDER / "antimeridian_epsg4326.tif"
+    out = tmp_path / "map.gpkg"
+    result = map_it(path, model_for(open_scene(path).bands), tmp_path / "mask.tif", "--polygons", str(out))
+    assert result.exit_code == 0, result.output
+    west, _, east, _ = geopandas.read_file(out).total_bounds
+    assert 0 < east - west < 0.0641
+
+
+@needs_shared
+def test_the_palette_of_labels_goes_through_a_model_to_the_map(tmp_path):
+    path = FOLDER / "real_palette_landcover.tif"
+    legend = read_legend(path)
+    with opened(path) as dataset:
+        codes, palette = dataset.read(1), dataset.colormap(1)
+    assert set(np.unique(codes)) <= set(legend.codes)
+    assert_array_equal(legend.decode(legend.encode(codes)), codes)
+    scene = open_scene(path)
+    model = unet_model(scene.bands, classes=legend).save(tmp_path / "model.safetensors")
+    assert map_it(path, model, tmp_path / "mask.tif").exit_code == 0
+    assert load(model).legend == legend
+    with opened(tmp_path / "mask.tif") as mask:
+        painted = mask.colormap(1)
+    assert {code: painted[code][:3] for code in legend.codes} == {code: palette[code][:3] for code in legend.codes}
+
+
+@needs_shared
+def test_a_crs_that_the_user_states_in_a_vrt_is_the_map_s(model_for, tmp_path):
+    path, view = FOLDER / "worldfile.png", tmp_path / "worldfile.vrt"
+    with opened(path) as dataset:
+        assert dataset.crs is None
+        rasterio.shutil.copy(dataset, view, driver="VRT")
+    with rasterio.open(view, "r+") as dataset:
+        dataset.crs = rasterio.CRS.from_epsg(3857)
+    result = map_it(view, model_for(open_scene(view).bands), tmp_path / "mask.tif")
+    assert result.exit_code == 0, result.output
+    with opened(path) as scene, opened(tmp_path / "mask.tif") as mask:
+        assert mask.transform == scene.transform
+        assert mask.crs == rasterio.CRS.from_epsg(3857)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["real_rotated_utm.tif", "sheared_30deg.tif", "south_up.tif", "pixel_is_point.tif"])
+def test_polygons_of_a_map_lie_on_its_pixels_through_the_full_affine(name, model_for, tmp_path):
+    path, out = FOLDER / name, tmp_path / "map.gpkg"
+    result = map_it(path, model_for(open_scene(path).bands), tmp_path / "mask.tif", "--polygons", str(out))
+    assert result.exit_code == 0, result.output
+    polygons = geopandas.read_file(out)
+    with opened(tmp_path / "mask.tif") as mask:
+        rows, cols = np.indices(mask.shape).reshape(2, -1) + 0.5
+        x, y = apply(mask.transform, cols, rows)
+        codes = mask.read(1).ravel()
+    centres = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(x, y), crs=polygons.crs)
+    found = geopandas.sjoin(centres, polygons, predicate="within")
+    assert len(found) == (codes != 255).sum()
+    assert_array_equal(found["class"].to_numpy(), codes[found.index])

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "Train a model from a config.",
     "evaluate": "Score a model on labelled scenes.",
     "polygonize": "Trace a class raster into polygons.",
+    "doctor": "Look for faults in training data before time is spent on them.",
     "info": "Say what a scene or a model is.",
     "models": "List the bundled models.",
     "demo": "Walk the whole road on made-up scenes, in about a minute.",

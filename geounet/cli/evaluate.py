@@ -1,11 +1,11 @@
 """``geounet evaluate``."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from .shared import Talk, common, model_options, overwrite_option, percent, scene_options
+from .shared import Talk, common, model_options, open_argument, overwrite_option, percent, scene_options
 
 
 @click.command()
@@ -15,6 +15,15 @@ from .shared import Talk, common, model_options, overwrite_option, percent, scen
 @click.option("--column", help="Column of the polygons that holds the class.")
 @click.option("--layer", help="Layer of the polygons.")
 @click.option("--ignore", type=int, multiple=True, help="Code that is no class (repeatable).")
+@click.option("--background", type=int, help="Code of the ground outside of the polygons.")
+@click.option("--aoi", help="Polygons of the ground that was labelled; outside of them nothing counts.")
+@click.option(
+    "--unknown",
+    type=click.Choice(["raise", "ignore"]),
+    default="raise",
+    show_default=True,
+    help="What to do with codes that the model does not know.",
+)
 @click.option("--json", "json_path", type=Path, help="Also write the scores as JSON.")
 @scene_options
 @model_options
@@ -28,9 +37,13 @@ def evaluate(
     column: str | None,
     layer: str | None,
     ignore: tuple[int, ...],
+    background: int | None,
+    aoi: str | None,
+    unknown: Literal["raise", "ignore"],
     json_path: Path | None,
     bands: Any,
-    nodata: float | None,
+    nodata: Any,
+    resolution: Any,
     overwrite: bool,
     **options: Any,
 ) -> None:
@@ -39,6 +52,7 @@ def evaluate(
     \b
     geounet evaluate water --scene scene.tif --labels truth.tif --json scores.json
     geounet evaluate model.safetensors --scene a.tif --labels a.gpkg --column class
+    geounet evaluate buildings.safetensors --scene a.tif --labels roofs.gpkg --background 0 --aoi mapped.gpkg
     """
     if len(scenes) != len(labels):
         raise click.UsageError(f"{len(scenes)} --scene and {len(labels)} --labels: give one --labels for each --scene.")
@@ -48,15 +62,24 @@ def evaluate(
     from ..output import check_output
     from ..raster.labels import open_labels
     from ..raster.sampler import Pair
-    from ..raster.scene import open_scene
 
     if json_path:
         check_output(json_path, overwrite=overwrite)
     segmenter = load(model)
     pairs = []
     for scene, truth in zip(scenes, labels, strict=True):
-        opened = open_scene(scene, bands=bands, nodata=nodata)
-        known = open_labels(truth, opened.grid, segmenter.legend, column=column, layer=layer, ignore=ignore)
+        opened = open_argument([scene], bands, nodata, resolution)
+        known = open_labels(
+            truth,
+            opened.grid,
+            segmenter.legend,
+            column=column,
+            layer=layer,
+            background=background,
+            ignore=ignore,
+            unknown=unknown,
+            aoi=aoi,
+        )
         talk.notes([*opened.notes, *known.notes])
         pairs.append(Pair(opened, known))
     with talk.progress("evaluating") as progress:

@@ -12,7 +12,7 @@ from .shared import Talk, common, scene_options
 @click.argument("file", nargs=-1, required=True)
 @scene_options
 @common
-def info(talk: Talk, file: tuple[str, ...], bands: object, nodata: float | None) -> None:
+def info(talk: Talk, file: tuple[str, ...], bands: object, nodata: object, resolution: object) -> None:
     """Say what FILE is: a scene's grid and bands, or a model's bands, classes and provenance.
 
     \b
@@ -26,15 +26,15 @@ def info(talk: Talk, file: tuple[str, ...], bands: object, nodata: float | None)
 
         talk.say(model_card(load(file[0])))
     else:
-        talk.say(scene_card(file, bands, nodata))
+        talk.say(scene_card(file, bands, nodata, resolution))
 
 
-def scene_card(file: tuple[str, ...], bands: object, nodata: float | None) -> str:
+def scene_card(file: tuple[str, ...], bands: object = None, nodata: object = None, resolution: object = None) -> str:
     """Lines on a scene."""
     from ..inference.suitability import probe
     from .shared import open_argument
 
-    scene = open_argument(file, bands, nodata)
+    scene = open_argument(file, bands, nodata, resolution)
     grid = scene.grid
     height, width = grid.shape
     size, step = grid.pixel_size_m, grid.transform
@@ -70,6 +70,7 @@ def model_card(model: object) -> str:
         f"{about.name}: {about.description}",
         f"  network     {type(model.network).__name__}, {parameters:,} parameters, hash {model.short_hash}",
         f"  bands       {', '.join(band.name for band in model.bands)}" + _units(model),
+        *(f"  {band.name:<11} {band.type}" for band in model.bands if band.type.typed),
         f"  pixel size  {about.pixel_size:g} m" if about.pixel_size else "  pixel size  not said",
         f"  classes     {', '.join(f'{c.code} {c.name}' for c in about.legend.classes)}",
     ]

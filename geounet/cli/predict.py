@@ -49,7 +49,8 @@ def predict(
     polygons: Path | None,
     probabilities: Path | None,
     bands: Any,
-    nodata: float | None,
+    nodata: Any,
+    resolution: Any,
     bbox: tuple[float, float, float, float] | None,
     bbox_crs: str | None,
     co: tuple[tuple[str, str], ...],
@@ -73,7 +74,7 @@ def predict(
 
     if bbox_crs is not None and bbox is None:
         raise click.UsageError("--bbox-crs is the CRS of --bbox, which is not given.")
-    opened = open_argument(scene, bands, nodata)
+    opened = open_argument(scene, bands, nodata, resolution)
     out = out or beside(scene[0])
     outputs = [check_tiff(path, overwrite=overwrite) for path in (out, probabilities) if path]
     if polygons:

@@ -153,6 +153,36 @@ def _refuse_twice(value: str, names: Sequence[str]) -> None:
         raise click.BadParameter(f"{value!r} gives {', '.join(twice)} more than once; each band has a name of its own.")
 
 
+def parse_nodata(value: Any) -> Any:
+    """A number, or mapping of band to number from ``nir=0,dem=-9999``."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.partition("=") for part in value.split(",")]
+    try:
+        if len(parts) == 1 and not parts[0][1]:
+            return float(value)
+        if not all(sign for _, sign, _ in parts):
+            raise ValueError
+        pairs = [(name.strip(), float(number)) for name, _, number in parts]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor band=number,….") from None
+    _refuse_twice(value, [name for name, _ in pairs])
+    return dict(pairs)
+
+
+def parse_resolution(value: Any) -> Any:
+    """A pixel size, or the words ``finest`` and ``coarsest``."""
+    if not isinstance(value, str) or value in ("finest", "coarsest"):
+        return value
+    try:
+        size = float(value)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < float("inf"):
+        raise click.BadParameter(f"{value!r} is no pixel size above 0, nor finest or coarsest.")
+    return size
+
+
 def parse_bounds(value: Any) -> Any:
     """Four floats from ``west,south,east,north``."""
     if not isinstance(value, str):
@@ -182,8 +212,15 @@ def scene_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="BANDS",
         help="Which band is which: blue=2,green=3,… or names in file order.",
     )
-    nodata = click.option("--nodata", type=float, help="Value that is no data, over what the file declares.")
-    return bands(nodata(function))
+    nodata = click.option(
+        "--nodata", type=parse_nodata, metavar="VALUE",
+        help="Value that is no data, over what the files declare; nan for none. Band by band: nir=0,dem=-9999",
+    )  # fmt: skip
+    resolution = click.option(
+        "--resolution", type=parse_resolution, metavar="SIZE",
+        help="Pixel size, in units of the CRS, for bands of several: a number, finest or coarsest.  [default: finest]",
+    )  # fmt: skip
+    return bands(nodata(resolution(function)))
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,11 +248,11 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 overwrite_option = click.option("-f", "--overwrite", is_flag=True, help="Replace files that are there.")
 
 
-def open_argument(paths: Sequence[str], bands: Any, nodata: float | None) -> Any:
-    """Scene that a command's arguments name: one path, or one file a band."""
+def open_argument(paths: Sequence[str], bands: Any, nodata: Any, resolution: Any) -> Any:
+    """Scene that a command's arguments name: one path, one file a band, or tiles side by side."""
     from ..raster.scene import open_scene
 
-    return open_scene(paths[0] if len(paths) == 1 else list(paths), bands=bands, nodata=nodata)
+    return open_scene(paths[0] if len(paths) == 1 else list(paths), bands=bands, nodata=nodata, resolution=resolution)
 
 
 def percent(value: float | None) -> str:

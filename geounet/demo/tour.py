@@ -118,7 +118,7 @@ def run(
     prediction = predict(target.scene, run_.model)
     mask = prediction.to_geotiff(folder / "mask.tif", overwrite=overwrite)
     tell(0.9)
-    scores = compare(prediction, target.labels)
+    scores = compare(prediction, target.truth)
     evaluation = Evaluation(LEGEND.names, scores, {target.scene.source: scores})
     polygons = polygonize(mask.path, legend=LEGEND)
     files |= {
@@ -128,7 +128,7 @@ def run(
     }
     tell(0.95)
     files["picture"] = plot_map(
-        target.scene, mask.path, folder / "demo.png", labels=target.labels, polygons=polygons.frame,
+        target.scene, mask.path, folder / "demo.png", labels=target.truth, polygons=polygons.frame,
         title=f"A scene the model has not seen: mean IoU {evaluation.miou:.2f}", overwrite=overwrite,
     )  # fmt: skip
     tell(1.0)

@@ -200,6 +200,7 @@ def _plan(scene: Scene | str | Path, model: Segmenter, options: Mapping[str, Any
     """Match scene and model, and lay the windows."""
     scene = scene if isinstance(scene, Scene) else open_scene(scene)
     view = scene.select([band.name for band in model.bands])
+    view = view.by_nearest([name for name, kind in zip(view.bands, model.types, strict=True) if kind.typed])
     try:
         doubts = check_suitable(view, model)
     except ModelMismatchError as error:

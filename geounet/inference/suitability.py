@@ -1,6 +1,8 @@
 """Can this scene be what the model was trained on? Bands by name, then pixel size, then values."""
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 from rasterio.windows import Window
@@ -8,13 +10,15 @@ from rasterio.windows import Window
 from ..core.stats import BandStats
 from ..errors import ModelMismatchError
 from ..nn.segmenter import Segmenter
-from ..raster.scene import Scene
+from ..raster.scene import Chip, Scene
 
 PIXEL_SIZE_FACTOR = 4.0
 """Beyond this ratio of pixel sizes the objects a network knows have other shapes; 10 m and 30 m still pass."""
 VALUE_FACTOR = 15.0
 """Beyond this ratio of bright values two scales differ. A scene all of dark water is some 5 times darker than a
 mixed one; 8-bit numbers are some 30 times, reflectances of 0 to 1 are 10 000 times below reflectance × 10 000."""
+UNKNOWN_CODES = 0.1
+"""Beyond this part of pixels with a code that training has not seen, a categorical band may follow another key."""
 PROBES = 5
 """Windows along each axis that a scene's values are looked up in."""
 PROBE_SIZE = 64
@@ -40,7 +44,7 @@ def check_suitable(scene: Scene, model: Segmenter) -> list[str]:
     """
     doubts = _pixel_size(scene, model)
     _values(scene, model)
-    return doubts
+    return doubts + _codes(scene, model)
 
 
 def _pixel_size(scene: Scene, model: Segmenter) -> list[str]:
@@ -63,13 +67,17 @@ def _pixel_size(scene: Scene, model: Segmenter) -> list[str]:
 
 def probe(scene: Scene) -> BandStats:
     """Statistics of some windows spread evenly over a scene, by band; no pixel is read twice."""
-    height, width = scene.grid.shape
     stats = BandStats.empty(len(scene.bands))
+    for chip in _probes(scene):
+        stats += BandStats.of(chip.pixels, chip.valid)
+    return stats
+
+
+def _probes(scene: Scene) -> Iterator[Chip]:
+    height, width = scene.grid.shape
     for row in _probed(height):
         for col in _probed(width):
-            chip = scene.read(Window(col, row, min(PROBE_SIZE, width - col), min(PROBE_SIZE, height - row)))
-            stats += BandStats.of(chip.pixels, chip.valid)
-    return stats
+            yield scene.read(Window(col, row, min(PROBE_SIZE, width - col), min(PROBE_SIZE, height - row)))
 
 
 def _probed(length: int) -> list[int]:
@@ -80,7 +88,12 @@ def _probed(length: int) -> list[int]:
 
 
 def _values(scene: Scene, model: Segmenter) -> None:
-    known = np.array([[band.percentiles.get(key, np.nan) for key in ("50", "99")] for band in model.bands])
+    places = [place for place, kind in enumerate(model.types) if not kind.typed]
+    if not places:
+        return
+    if len(places) < len(model.bands):  # codes, flags and angles have no scale
+        scene = scene.select([scene.bands[place] for place in places])
+    known = np.array([[model.bands[place].percentiles.get(key, np.nan) for key in ("50", "99")] for place in places])
     stats = probe(scene)
     if not stats.count or not np.isfinite(known).all():
         return
@@ -99,6 +112,31 @@ def _values(scene: Scene, model: Segmenter) -> None:
         f"{float(np.median(known[:, 1])):.3g}. {_advice(ratio, eight_bit)} "
         "Or pass --force (force=True) to go on all the same."
     )
+
+
+def _codes(scene: Scene, model: Segmenter) -> list[str]:
+    """Doubts about categorical bands whose codes the model mostly does not know."""
+    places = [place for place, kind in enumerate(model.types) if kind.kind == "categorical"]
+    if not places:
+        return []
+    view = scene.select([scene.bands[place] for place in places])
+    seen: list[Counter[float]] = [Counter() for _ in places]
+    for chip in _probes(view):
+        for counts, pixels in zip(seen, chip.pixels, strict=True):
+            values, pixels_of = np.unique(pixels[chip.valid], return_counts=True)
+            counts.update(dict(zip(values.tolist(), pixels_of.tolist(), strict=True)))
+    doubts = []
+    for place, counts in zip(places, seen, strict=True):
+        codes = model.types[place].codes
+        strange = {value: count for value, count in counts.items() if value not in codes}
+        share = sum(strange.values()) / max(1, counts.total())
+        if share > UNKNOWN_CODES:
+            most = ", ".join(f"{value:g}" for value in sorted(strange, key=strange.__getitem__, reverse=True)[:5])
+            doubts.append(
+                f"{share:.0%} of the pixels looked at in {scene.bands[place]} of {scene.source} hold values that the model "
+                f"has no code for (most of all {most}; it knows {', '.join(map(str, codes))}), and tell it nothing."
+            )
+    return doubts
 
 
 def _unit(model: Segmenter) -> str:

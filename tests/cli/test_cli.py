@@ -1,6 +1,7 @@
 """Doors parse, call and print: status, messages, and what is left on disk."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -223,7 +224,7 @@ def test_models_lists_the_bundled_ones_with_their_scores(run):
 
 def test_train_writes_a_run_folder_that_predict_can_use(run, place, tmp_path):
     values = {
-        "scenes": {"train": str(place / "scene.tif"), "validate": str(place / "scene.tif")},
+        "scenes": {"train": str(place / "scene.tif"), "validate": str(place / "scene.tif"), "leaks": "warn"},
         "labels": {"path": str(place / "truth.tif"), "legend": {0: "land", 1: "water"}},
         "sampler": {"chip_size": 32, "chips_per_epoch": 16},
         "model": {"depth": 1, "width": 4},
@@ -232,7 +233,8 @@ def test_train_writes_a_run_folder_that_predict_can_use(run, place, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     result = run("train", tmp_path / "config.yaml", "-o", tmp_path / "run", "--set", "card.name=tiny")
     assert result.exit_code == 0, result.output
-    assert "scene.tif is used to train and to validate" in result.output
+    assert re.search(r"scene\.tif \(train\) and .*scene\.tif \(validate\) share 100", result.output), result.output
+    assert re.search(r"waited for data \d+\.\d% of the training time", result.output)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "model.safetensors", "metrics.json", "history.csv", "run.json", "config.yaml", "curves.png", "confusion.png",
     }  # fmt: skip

@@ -26,7 +26,7 @@ def config(tmp_path):
     write_raster(tmp_path / "scene.tif", pixels, bands=BANDS)
     write_raster(tmp_path / "truth.tif", (pixels[3] < 1500).astype(np.uint8))
     values = {
-        "scenes": {"train": "scene.tif", "validate": "scene.tif"},
+        "scenes": {"train": "scene.tif", "validate": "scene.tif", "leaks": "allow"},
         "labels": {"path": "truth.tif", "legend": {0: "[red]land[/red]", 1: "water"}},
         "sampler": {"chip_size": 16, "chips_per_epoch": 4},
         "model": {"depth": 1, "width": 2},

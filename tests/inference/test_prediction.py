@@ -50,7 +50,7 @@ def valid(scene_path):
 @st.composite
 def tilings(draw):
     size = draw(st.integers(8, 200))
-    return {"chip_size": size, "overlap": draw(st.integers(0, size - 1))}
+    return {"chip_size": size, "overlap": draw(st.integers(0, size - 4))}  # of stride 1 there are too many to wait for
 
 
 @quick

@@ -1,13 +1,20 @@
 """A scene that cannot be what the model was trained on is refused, and a plausible one is not."""
 
+import re
+
 import numpy as np
 import pytest
+import torch
 from affine import Affine
+from numpy.testing import assert_array_equal
 
+from geounet.core.bandtypes import BandType
+from geounet.core.legend import Legend
 from geounet.errors import BandMismatchError, ModelMismatchError
 from geounet.inference import choose_model, predict
+from geounet.nn.segmenter import BandInfo, ModelInfo, Segmenter
 from geounet.raster.scene import open_scene
-from tests.making import BANDS, SHARED, needs_shared, reflectance, unet_model, write_raster
+from tests.making import BANDS, SHARED, OnePixel, needs_shared, reflectance, unet_model, write_raster
 
 SEEN = {"50": 900.0, "99": 3800.0}
 
@@ -87,3 +94,57 @@ def test_8_bit_landsat_numbers_are_refused_where_reflectance_is_expected():
     opened = open_scene(files, bands=["blue", "green", "red", "nir", "swir1", "swir2"])
     with pytest.raises(ModelMismatchError, match=r"8-bit.*surface reflectance"):
         predict(opened, "water")
+
+
+TYPED = (*BANDS, "landcover", "qa")
+KINDS = {"landcover": BandType("categorical", codes=(10, 20, 80)), "qa": BandType("bitmask", bits=(3, 4))}
+
+
+def typed_model(kinds=KINDS, names=TYPED):
+    bands = [
+        BandInfo(name, 900.0, 500.0, unit="reflectance × 10000", percentiles=SEEN, type=kinds.get(name, BandType()))
+        for name in names
+    ]
+    network = OnePixel(sum(band.type.channels for band in bands), 2)
+    return Segmenter(network, bands, ModelInfo(Legend.of(["land", "water"]), pixel_size=30.0)).eval()
+
+
+def typed_scene(tmp_path, *, factor=1, codes=(10, 20, 80), words=(21_824, 22_280), bands=TYPED):
+    rng = np.random.default_rng(0)
+    light = reflectance((64, 64)).astype(np.float32) * factor
+    layers = [rng.choice(values, (64, 64)) for values in (codes, words)]
+    transform = Affine(30, 0, 5e5, 0, -30, 5.3e6)
+    pixels = np.stack([*light, *layers])[-len(bands) :].astype(np.float32)
+    return write_raster(tmp_path / "typed.tif", pixels, bands=bands, transform=transform)
+
+
+def test_codes_and_flags_are_on_no_scale(tmp_path):
+    assert predict(typed_scene(tmp_path, words=(0, 1)), typed_model()).doubts == ()
+    with pytest.raises(ModelMismatchError, match=r"values from .* to 0\.3\d+ .*the model expects reflectance × 10000"):
+        predict(typed_scene(tmp_path, factor=1e-4), typed_model())
+    assert predict(typed_scene(tmp_path, bands=TYPED[-2:]), typed_model(names=TYPED[-2:])).doubts == ()
+
+
+def test_codes_of_another_key_raise_a_doubt(tmp_path):
+    (doubt,) = predict(typed_scene(tmp_path, codes=(10, 11, 12, 11)), typed_model()).doubts
+    share = float(re.match(r"(\d+)% of the pixels looked at in landcover of .*typed\.tif", doubt)[1])
+    assert share == pytest.approx(75, abs=3)  # three in four were drawn
+    assert "most of all 11, 12; it knows 10, 20, 80" in doubt
+    rare = (10,) * 20 + (11,)
+    assert predict(typed_scene(tmp_path, codes=rare), typed_model()).doubts == ()
+
+
+def test_a_map_of_flags_is_that_bit_of_every_valid_pixel(tmp_path):
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 2**16, (40, 56)).astype(np.uint16)
+    words[5:9, 30:] = 0
+    path = write_raster(tmp_path / "qa.tif", words, bands=["qa"], nodata=0)
+    bands = [BandInfo("qa", type=BandType("bitmask", bits=(7, 8)))]
+    network = OnePixel(2, 2)
+    with torch.no_grad():  # water where bit 7 is set and bit 8 is not
+        network.layer.weight.copy_(torch.tensor([[0.0, 0.0], [4.0, -4.0]]).view(2, 2, 1, 1))
+        network.layer.bias.copy_(torch.tensor([2.0, 0.0]))
+    model = Segmenter(network, bands, ModelInfo(Legend.of({1: "land", 2: "water"}))).eval()
+    found = predict(path, model, chip_size=32, overlap=8).to_numpy()
+    bit_7, bit_8 = words >> 7 & 1, words >> 8 & 1
+    assert_array_equal(found, np.where(words == 0, 255, 1 + (bit_7 & ~bit_8)))

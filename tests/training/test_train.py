@@ -22,19 +22,22 @@ from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair, plan_grid, read_batch
 from geounet.raster.scene import open_scene
 from geounet.training import (
+    Augmentation,
     Card,
     Epochs,
     Fitting,
     Inference,
     Loss,
     Network,
+    PairSource,
     Sampling,
     Task,
-    _fit,
-    _put,
     to_tensors,
     train,
 )
+from geounet.training.folder import _put
+from geounet.training.run import _met
+from geounet.training.task import fit
 from tests.making import BANDS, reflectance, unet_model, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})
@@ -80,7 +83,7 @@ def nothing_is_read(monkeypatch):
     def fail(*_):
         pytest.fail("the scenes are read already")
 
-    monkeypatch.setattr("geounet.training.survey", fail)
+    monkeypatch.setattr("geounet.training.data.survey", fail)
 
 
 def test_what_a_pixel_tells_is_learnt(run):
@@ -281,7 +284,7 @@ def test_what_fails_after_the_last_epoch_does_not_cost_the_model(pairs, tmp_path
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("geounet.training.evaluate", fail)
+    monkeypatch.setattr("geounet.training.data.evaluate", fail)
     with pytest.raises(MemoryError):
         train(pairs, tmp_path / "run", **TINY)
     (kept,) = tmp_path.iterdir()
@@ -358,9 +361,9 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
         def fit(self, *_):
             pass
 
-    monkeypatch.setattr("geounet.training.lightning.Trainer", Trainer)
+    monkeypatch.setattr("geounet.training.task.lightning.Trainer", Trainer)
     task = Task(unet_model(depth=1), DiceCrossEntropy(), Compose([]), Fitting(), seed=0)
-    _fit(task, [], [], torch.device("cuda:1"), "bf16", None)
+    fit(task, [], [], torch.device("cuda:1"), "bf16", None)
     assert (told["accelerator"], told["devices"], told["precision"]) == ("cuda", [1], "bf16-mixed")
 
 
@@ -408,3 +411,94 @@ def test_scenes_without_a_label_are_refused_before_any_epoch(pairs, tmp_path):
     with pytest.raises(ConfigError, match="no valid, labelled pixel"):
         train({**pairs, "train": [empty]}, tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_are_those_of_the_chips_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = np.full((256, 256), 10, np.uint8)
+    for row, col in rng.integers(0, 246, (12, 2)):
+        truth[row : row + 10, col : col + 10] = 80
+    scene = open_scene(write_raster(tmp_path / "a.tif", reflectance((256, 256)), bands=BANDS))
+    pair = Pair(scene, open_labels(write_raster(tmp_path / "truth.tif", truth), scene.grid, LEGEND))
+    rare = (truth == 80).mean()
+    sampling = Sampling(chip_size=16, chips_per_epoch=512, shares={"water": 0.2})
+    source = PairSource({"train": [pair], "validate": [pair]})
+    seen = source.survey(sampling)
+    met = _met(seen.counts, source.batches(seen, sampling, 8))
+    assert rare < 0.02
+    assert met.counts[1] / met.counts.sum() == pytest.approx(0.2, rel=0.1)
+    assert met.weights("inverse") == pytest.approx([0.4, 1.6], rel=0.1)  # 1/0.8 and 1/0.2, to a mean of 1
+
+
+def test_a_training_takes_any_sum_of_losses_and_all_augmentation_and_still_learns(pairs, tmp_path):
+    result = train(
+        pairs, tmp_path / "run", sampler=SMALL["sampler"], model=SMALL["model"],
+        training=Fitting(epochs=8, batch_size=8, learning_rate=1e-2),
+        loss=Loss(dice=0.0, cross_entropy=0.5, focal=0.5, lovasz=0.5, tversky=0.5, per="sample"),
+        augment=Augmentation(
+            scale=0.2, rotation=20, translation=0.1, shear=0.1, elastic=1.0, warp_share=0.5, brightness=0.05,
+            contrast=0.05, gamma=0.05, noise=0.05, band_dropout=0.05, cutmix=0.3,
+        ),
+    )  # fmt: skip
+    assert result.validation.miou > 0.75
+    options = json.loads((result.folder / "run.json").read_text())["options"]
+    assert options["loss"]["lovasz"] == 0.5
+    assert options["augment"]["rotation"] == 20
+
+
+def test_a_loss_without_a_term_is_refused():
+    with pytest.raises(
+        ConfigError, match="no loss has a weight, and nothing would be learnt: give one of cross_entropy"
+    ):
+        Loss(dice=0, cross_entropy=0)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(Network(architecture="unet++", depth=2, width=4), id="unet++"),
+        pytest.param(Network(depth=2, width=4, convolutions="valid"), id="valid convolutions"),
+        pytest.param(Network(depth=2, width=4, residual=True, sigmoid=True), id="residual, one channel"),
+        pytest.param(Network(depth=2, width=4, initialisation="orthogonal"), id="orthogonal"),
+        pytest.param(
+            Network(encoder_name="resnet18", encoder_depth=3, decoder_channels=[16, 8, 8], differences=True),
+            id="resnet18",
+        ),
+    ],
+)
+def test_any_network_of_the_family_learns_is_kept_and_maps(network, pairs, tmp_path):
+    run = train(
+        {"train": pairs["train"], "validate": pairs["validate"]}, tmp_path / "run", model=network,
+        sampler=Sampling(chip_size=32, chips_per_epoch=64, seed=1),
+        training=Fitting(epochs=10, batch_size=8, learning_rate=1e-2),
+    )  # fmt: skip
+    assert run.validation.miou > 0.75
+    again = evaluate(geounet.load(run.folder / "model.safetensors"), pairs["validate"])
+    assert_array_equal(again.confusion.counts, run.validation.confusion.counts)
+
+
+def test_frozen_layers_stay_and_the_rest_learns(pairs, tmp_path):
+    plain = Network(encoder_name="resnet18", encoder_depth=3, decoder_channels=[16, 8, 8])
+    two = {"train": pairs["train"], "validate": pairs["validate"]}
+    donor = train(two, tmp_path / "donor", **TINY | {"model": plain})
+    weights = str(donor.folder / "model.safetensors")
+    tuned = replace(plain, encoder_weights=weights, freeze_encoder=True)
+    run = train(two, tmp_path / "tuned", **TINY | {"model": tuned})
+    before, after = (dict(one.model.network.named_parameters()) for one in (donor, run))
+    same = {name: torch.equal(weight, before[name]) for name, weight in after.items()}
+    assert all(equal for name, equal in same.items() if name.startswith("encoder."))
+    assert not all(equal for name, equal in same.items() if not name.startswith("encoder."))
+    assert run.model.network.origin["source"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder_weights": "imagenet"}, "encoder_weights need an encoder_name"),
+        ({"encoder_name": "resnet18", "width": 16}, "width are of networks without an encoder"),
+        ({"architecture": "unet++", "convolutions": "valid"}, r"valid convolutions are of the plain U-Net"),
+    ],
+)
+def test_options_that_a_network_does_not_have_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Network(**options)

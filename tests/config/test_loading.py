@@ -74,7 +74,12 @@ def test_a_table_gives_splits_groups_and_leaves_rows_out(folder):
 
 @pytest.mark.parametrize(
     ("section", "key", "near"),
-    [("training", "epocs", "epochs"), ("scenes", "trian", "train"), ("labels", "legnd", "legend")],
+    [
+        ("training", "epocs", "epochs"),
+        ("scenes", "trian", "train"),
+        ("labels", "legnd", "legend"),
+        ("split", "bufer", "buffer"),
+    ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(folder, section, key, near):
     values = {**MINIMAL, section: {**MINIMAL.get(section, {}), key: 3}}
@@ -114,7 +119,7 @@ def test_a_value_of_the_wrong_kind_is_named(folder, override, message):
 
 def test_a_loss_that_weighs_nothing_is_refused(folder):
     values = MINIMAL | {"loss": {"dice": 0, "cross_entropy": 0}}
-    with pytest.raises(ConfigError, match=r"config\.yaml: loss: dice and cross_entropy are both 0"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: loss: no loss has a weight, and nothing would be learnt"):
         load_config(write(folder, values))
 
 
@@ -162,10 +167,12 @@ def opened(monkeypatch):
 
     def note(path, *_, **__):
         paths.append(path)
-        return SimpleNamespace(source=path, grid=Grid((4, 4), PLACE, UTM), bands=BANDS)
+        scene = SimpleNamespace(source=path, grid=Grid((4, 4), PLACE, UTM), bands=BANDS)
+        scene.by_nearest = lambda _: scene
+        return scene
 
-    monkeypatch.setattr("geounet.config.open_scene", note)
-    monkeypatch.setattr("geounet.config.open_labels", note)
+    monkeypatch.setattr("geounet.config.opening.open_scene", note)
+    monkeypatch.setattr("geounet.config.opening.open_labels", note)
     return paths
 
 
