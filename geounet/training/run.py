@@ -1,6 +1,5 @@
 """Run epochs: windows are drawn and read ahead, a U-Net learns, the best weights are kept."""
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,50 +7,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from ..core.bands import WAVELENGTHS
 from ..core.bandtypes import BandType, Kind
-from ..core.stats import ClassCounts
 from ..errors import ConfigError
 from ..evaluation import Evaluation
-from ..nn.augment import (
-    Affine,
-    Augment,
-    BandDropout,
-    Compose,
-    CutMix,
-    Elastic,
-    FlipsAndTurns,
-    Motion,
-    Radiometric,
-    Tone,
-    Warp,
-)
-from ..nn.encoders import EncoderUNet, channel_names
-from ..nn.features import Features
-from ..nn.initial import initialise, set_prior
-from ..nn.losses import WeightedSum
 from ..nn.runtime import find_device, torch_precision
-from ..nn.segmenter import BandInfo, ModelInfo, Segmenter
-from ..nn.unet import UNet
-from ..nn.unetpp import UNetPlusPlus
+from ..nn.segmenter import ModelInfo, Segmenter
 from ..raster.sampler import Pair, Survey
 from ..record import record, versions, write_json
-from .data import Batches, PairSource, Source
+from .building import augmenter, criterion, met, prior, untrained
+from .data import PairSource, Source
 from .folder import MODEL, RECORD, run_folder, write_history
+from .loop import fit
 from .options import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling, checked
-from .task import Progress, Task, fit
+from .task import Progress, Task
 
 Finish: TypeAlias = Callable[[Path, "Run"], None]
-
-PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
-"""Of each band, kept in the model file: what values the model has seen."""
-FADE = 0.08
-"""Floor of normalised differences, as a part of the bands' mean: for reflectance some 0.01."""
 
 
 @dataclass(frozen=True)
@@ -151,18 +123,13 @@ def train(
             )
         with _seeded(sampler.seed, device):
             batches = source.batches(seen, sampler, training.batch_size)
-            counts = _met(seen.counts, batches)
+            counts = met(seen.counts, batches)
             weights = counts.weights(loss.class_weights)
-            segmenter = _untrained(source, seen, _prior(counts, weights), model, card)
+            segmenter = untrained(source, seen, prior(counts, weights), model, card)
             # what mapping asks of this machine is looked for now, not after the last epoch; nothing is mapped yet
             source.rehearse(segmenter, mapping)
-            shape = {name: getattr(loss, name) for name in ("gamma", "alpha", "beta", "per", "w0", "sigma")}
-            criterion = WeightedSum(
-                loss.terms, class_weights=weights.tolist(), ignore_index=legend.ignore_index,
-                label_smoothing=loss.label_smoothing, **shape,
-            )  # fmt: skip
             task = Task(
-                segmenter, criterion, _augmenter(augment, segmenter), training, sampler.seed,
+                segmenter, criterion(loss, legend, weights.tolist()), augmenter(augment, segmenter), training, sampler.seed,
                 encoder_lr_factor=model.encoder_lr_factor,
             )  # fmt: skip
             fit(task, batches, source.chips(sampler, training.batch_size), device, precision, progress)
@@ -193,112 +160,6 @@ def train(
         if finish:
             finish(folder, run)
     return run
-
-
-def _met(counts: ClassCounts, batches: Batches) -> ClassCounts:
-    """Class pixels as the loss meets them: in the shares in which chips are drawn, not those of the ground.
-
-    Weights from the ground would correct once more what the sampler has corrected already.
-    """
-    if batches.shares is None:
-        return counts
-    return ClassCounts(np.rint(batches.shares * counts.counts.sum()).astype(np.int64), counts.ignored)
-
-
-def _untrained(source: Source, seen: Survey, prior: Sequence[float], model: Network, card: Card) -> Segmenter:
-    """Network of random weights that knows its bands, and how frequent the classes are."""
-    bands = _bands(source, seen, card)
-    features = _features(model, bands)
-    network = _network(model, bands, features, len(source.legend))
-    set_prior(network, prior)
-    return Segmenter(network, bands, ModelInfo(source.legend), features)
-
-
-def _network(model: Network, bands: Sequence[BandInfo], features: Features, classes: int) -> nn.Module:
-    """Network of first weights, random or pretrained."""
-    types = [band.type for band in bands]
-    channels = features.channels(types)
-    shared: dict[str, Any] = {
-        "norm": model.norm, "upsample": model.upsample, "dropout": model.dropout, "sigmoid": model.sigmoid
-    }  # fmt: skip
-    if model.encoder_name is not None:
-        names = channel_names([band.name for band in bands], types, features)
-        encoder = EncoderUNet(
-            channels, classes, encoder_name=model.encoder_name, encoder_weights=model.encoder_weights, bands=names,
-            encoder_depth=model.encoder_depth, decoder_channels=model.decoder_channels, **shared,
-        )  # fmt: skip
-        if model.freeze_encoder:
-            encoder.freeze_encoder()
-        return encoder
-    plain: dict[str, Any] = {
-        "depth": model.depth,
-        "width": model.width,
-        "max_width": model.max_width,
-        "residual": model.residual,
-    }
-    network: nn.Module
-    if model.architecture == "unet++":
-        network = UNetPlusPlus(channels, classes, **plain, **shared, deep_supervision=model.deep_supervision)
-    else:
-        network = UNet(channels, classes, **plain, **shared, convolutions=model.convolutions)
-    if model.initialisation != "he":  # as networks are made
-        initialise(network, model.initialisation)
-    return network
-
-
-def _bands(source: Source, seen: Survey, card: Card) -> list[BandInfo]:
-    """What the model file says of each band; codes and bits that nobody named are those seen."""
-    quantiles = seen.stats.quantiles([float(p) / 100 for p in PERCENTILES])
-    bands = []
-    for name, mean, std, values in zip(source.bands, seen.stats.mean, seen.stats.std, quantiles, strict=True):
-        kind = source.types.get(name, BandType())
-        if kind.typed:
-            kind = kind.with_codes(seen.values.get(name, ()), f"band {name}")
-            bands.append(BandInfo(name, type=kind))
-            continue
-        percentiles = dict(zip(PERCENTILES, values.tolist(), strict=True))
-        bands.append(BandInfo(name, float(mean), float(std), WAVELENGTHS.get(name), card.unit, percentiles))
-    return bands
-
-
-def _features(model: Network, bands: Sequence[BandInfo]) -> Features:
-    """Channels that the network is to see; the floor of the differences follows the mean of continuous bands."""
-    amounts = [abs(band.mean) for band in bands if not band.type.typed]
-    floor = FADE * float(np.mean(amounts)) if model.differences and amounts else 0.0
-    return Features(model.differences, floor)
-
-
-def _prior(met: ClassCounts, weights: NDArray[np.float64]) -> list[float]:
-    """Class frequencies as the weighted loss meets them; a class without pixels counts one."""
-    mass = np.maximum(met.counts, 1) * np.where(weights > 0, weights, 1.0)
-    return [float(v) for v in mass / mass.sum()]
-
-
-def _augmenter(options: Augmentation, model: Segmenter) -> Augment:
-    """What a batch goes through: places first, then light, then what is withheld or mixed."""
-    types, spread = [band.type for band in model.bands], [band.std for band in model.bands]
-    ignore = model.legend.ignore_index
-    steps: list[Augment] = [FlipsAndTurns()] if options.flips_and_turns else []
-    motions: list[Motion] = []
-    affine = {name: getattr(options, name) for name in ("scale", "rotation", "translation", "shear")}
-    if any(affine.values()):
-        motions.append(Affine(**affine))
-    if options.elastic:
-        motions.append(Elastic(options.elastic, options.elastic_sigma))
-    if motions and options.warp_share:
-        steps.append(Warp(motions, share=options.warp_share, types=types, ignore_index=ignore))
-    light = {name: getattr(options, name) for name in ("gain", "band_gain", "offset", "band_offset", "noise")}
-    if any(light.values()):
-        steps.append(Radiometric(spread, types=types, **light))
-    tone = {name: getattr(options, name) for name in ("brightness", "contrast", "gamma")}
-    if any(tone.values()):
-        low, high = ([band.percentiles.get(key, math.nan) for band in model.bands] for key in ("1", "99"))
-        steps.append(Tone([band.mean for band in model.bands], spread, low=low, high=high, types=types, **tone))
-    if options.band_dropout:
-        steps.append(BandDropout(options.band_dropout, ignore_index=ignore))
-    if options.cutmix:
-        steps.append(CutMix(options.cutmix))
-    return Compose(steps)
 
 
 def _info(

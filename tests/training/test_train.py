@@ -35,9 +35,9 @@ from geounet.training import (
     to_tensors,
     train,
 )
+from geounet.training.building import met
 from geounet.training.folder import _put
-from geounet.training.run import _met
-from geounet.training.task import fit
+from geounet.training.loop import fit
 from tests.making import BANDS, reflectance, unet_model, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})
@@ -361,7 +361,7 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
         def fit(self, *_):
             pass
 
-    monkeypatch.setattr("geounet.training.task.lightning.Trainer", Trainer)
+    monkeypatch.setattr("geounet.training.loop.lightning.Trainer", Trainer)
     task = Task(unet_model(depth=1), DiceCrossEntropy(), Compose([]), Fitting(), seed=0)
     fit(task, [], [], torch.device("cuda:1"), "bf16", None)
     assert (told["accelerator"], told["devices"], told["precision"]) == ("cuda", [1], "bf16-mixed")
@@ -424,9 +424,9 @@ def test_class_weights_are_those_of_the_chips_drawn(tmp_path):
     sampling = Sampling(chip_size=16, chips_per_epoch=512, shares={"water": 0.2})
     source = PairSource({"train": [pair], "validate": [pair]})
     seen = source.survey(sampling)
-    met = _met(seen.counts, source.batches(seen, sampling, 8))
+    counts = met(seen.counts, source.batches(seen, sampling, 8))
     assert rare < 0.02
-    assert met.counts[1] / met.counts.sum() == pytest.approx(0.2, rel=0.1)
+    assert counts.counts[1] / counts.counts.sum() == pytest.approx(0.2, rel=0.1)
     assert met.weights("inverse") == pytest.approx([0.4, 1.6], rel=0.1)  # 1/0.8 and 1/0.2, to a mean of 1
 
 
