@@ -427,7 +427,7 @@ def test_class_weights_are_those_of_the_chips_drawn(tmp_path):
     counts = met(seen.counts, source.batches(seen, sampling, 8))
     assert rare < 0.02
     assert counts.counts[1] / counts.counts.sum() == pytest.approx(0.2, rel=0.1)
-    assert met.weights("inverse") == pytest.approx([0.4, 1.6], rel=0.1)  # 1/0.8 and 1/0.2, to a mean of 1
+    assert counts.weights("inverse") == pytest.approx([0.4, 1.6], rel=0.1)  # 1/0.8 and 1/0.2, to a mean of 1
 
 
 def test_a_training_takes_any_sum_of_losses_and_all_augmentation_and_still_learns(pairs, tmp_path):
