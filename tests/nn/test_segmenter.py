@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from geounet.core.bandtypes import BandType
 from geounet.core.legend import Legend
 from geounet.errors import ConfigError, ModelFileError, OutputError, OutputExistsError
-from geounet.nn import segmenter as rooms
-from geounet.nn.segmenter import ARCHITECTURES, BandInfo, ModelInfo, Segmenter, bundled, load
+from geounet.nn.segmenter import ARCHITECTURES, BandInfo, ModelInfo, Segmenter, bundled, load, loading
 from geounet.nn.unet import UNet
 
 NAN = float("nan")
@@ -478,7 +477,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 def test_a_bundled_model_is_found_by_name_and_a_wrong_name_lists_them(tmp_path, monkeypatch, make_segmenter):
     path = make_segmenter().save(tmp_path / "water.safetensors")
-    monkeypatch.setattr(rooms, "bundled", lambda: {"land": tmp_path / "land.safetensors", "water": path})
+    monkeypatch.setattr(loading, "bundled", lambda: {"land": tmp_path / "land.safetensors", "water": path})
     assert load("water").info.name == "test"
     with pytest.raises(ModelFileError, match=r"no model file wood.*bundled: land, water\."):
         load("wood")
@@ -487,7 +486,7 @@ def test_a_bundled_model_is_found_by_name_and_a_wrong_name_lists_them(tmp_path, 
 def test_a_file_wins_over_a_bundled_model_of_its_name(tmp_path, monkeypatch, make_segmenter):
     monkeypatch.chdir(tmp_path)
     make_segmenter().save(tmp_path / "water.safetensors").rename("water")
-    monkeypatch.setattr(rooms, "bundled", lambda: {"water": tmp_path / "elsewhere.safetensors"})
+    monkeypatch.setattr(loading, "bundled", lambda: {"water": tmp_path / "elsewhere.safetensors"})
     assert load("water").info.name == "test"
 
 

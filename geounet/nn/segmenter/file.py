@@ -10,17 +10,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ...errors import ModelFileError
-from ..encoders import EncoderUNet
-from ..unet import UNet
-from ..unetpp import UNetPlusPlus
+from ..architectures import ARCHITECTURES, network_of
 from .header import difference, parsed, some
-
-ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNet, "unet++": UNetPlusPlus, "encoder-unet": EncoderUNet}
-"""Networks that a model file may ask for, by name.
-
-Each takes `in_channels`, `classes` and more as keywords, keeps them all in `arguments` as plain values for JSON, and has
-a `stride`: the number of pixels that its input's sides are multiples of when it is traced.
-"""
 
 SUFFIX = ".safetensors"
 KEY = "geounet"
@@ -34,16 +25,6 @@ _FOREIGN = {
 }
 _PICKLED = (b"PK\x03\x04", b"\x80\x02\x8a\n")
 _RASTERS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x89PNG", b"<VRTDataset")
-
-
-def architecture_of(network: nn.Module) -> str | None:
-    """Name under which a network can be loaded again; None if it cannot."""
-    return next((name for name, made in ARCHITECTURES.items() if type(network) is made), None)
-
-
-def arguments_of(network: nn.Module) -> dict[str, Any]:
-    """Keywords that a network was made with."""
-    return dict(getattr(network, "arguments", {}))
 
 
 def to_bytes(header: str, network: nn.Module, source: str) -> bytes:
@@ -135,7 +116,7 @@ def _network(header: Mapping[str, Any], path: Path) -> nn.Module:
         raise ModelFileError(f"the header of {path} has arguments that are no mapping: {arguments!r}.")
     try:
         with torch.device("meta"):
-            return ARCHITECTURES[name](**arguments)
+            return network_of(name, arguments)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ModelFileError(f"{path} asks for a network {name} that cannot be made: {error}") from error
 

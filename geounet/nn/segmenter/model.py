@@ -13,6 +13,7 @@ from ...core.bandtypes import ABSENT, BandType
 from ...core.legend import Legend
 from ...errors import ConfigError, LegendError, ModelFileError, OutputError
 from ...output import atomic
+from ..architectures import ARCHITECTURES, architecture_of, arguments_of
 from ..features import Features, encode
 from . import file, header
 from .info import BandInfo, ModelInfo
@@ -39,6 +40,8 @@ class Segmenter(nn.Module):
         Of each band, on the network's device; `std` is 1 where a band does not vary. For a band that is not
         continuous, `mean` is `ABSENT`, which becomes zeros: what a network is given where there is no data is `mean`
         in any case.
+    quantities : list of int
+        Encoded channels that are standardised, and that differences are taken of: those of continuous bands.
 
     Raises
     ------
@@ -69,7 +72,7 @@ class Segmenter(nn.Module):
             _check_band(band)
         channels = self.features.channels(types)
         for what, count, key in (("channels", channels, "in_channels"), ("classes", len(info.legend), "classes")):
-            made_for = file.arguments_of(network).get(key, count)
+            made_for = arguments_of(network).get(key, count)
             if made_for != count:
                 raise ConfigError(f"the network was made for {made_for} {what}, but {count} are given.")
         self.network = network
@@ -79,7 +82,7 @@ class Segmenter(nn.Module):
         std = [1.0 if band.type.typed or not 0 < band.std < math.inf else band.std for band in bands]
         places = [place for place, kind in enumerate(types) for _ in range(kind.channels)]
         typed = [types[place].typed for place in places]
-        self._quantities = [channel for channel, other in enumerate(typed) if not other]
+        self.quantities = [channel for channel, other in enumerate(typed) if not other]
         constants = {
             "mean": mean,
             "std": std,
@@ -123,8 +126,13 @@ class Segmenter(nn.Module):
         return encode(image, self.types)
 
     def scale(self, encoded: Tensor) -> Tensor:
-        """Channels (N, F, H, W), float32, that the network sees, of encoded ones (N, E, H, W)."""
-        return self.features(encoded, self.center, self.spread, self._quantities)
+        """Channels (N, F, H, W), float32, that the network sees, of encoded ones (N, E, H, W).
+
+        They themselves where the network brings bands to scales of its own, as an `Ensemble` does.
+        """
+        if getattr(self.network, "standardises", False):
+            return encoded
+        return self.features(encoded, self.center, self.spread, self.quantities)
 
     def prepare(self, image: Tensor) -> Tensor:
         """Channels (N, F, H, W), float32, that the network sees of finite raw values (N, C, H, W)."""
@@ -182,10 +190,10 @@ class Segmenter(nn.Module):
         path = Path(path)
         if path.suffix != file.SUFFIX:
             raise OutputError(f"models are saved as {file.SUFFIX} files; {path} has another suffix.")
-        if file.architecture_of(self.network) is None:
+        if architecture_of(self.network) is None:
             raise ModelFileError(
                 f"{path} cannot be saved: {type(self.network).__name__} is not among the architectures that could be "
-                f"loaded again ({', '.join(file.ARCHITECTURES)}); register it in geounet.nn.segmenter.ARCHITECTURES."
+                f"loaded again ({', '.join(ARCHITECTURES)}); register it in geounet.nn.segmenter.ARCHITECTURES."
             )
         with atomic(path, overwrite=overwrite) as part:
             part.write_bytes(self._to_bytes(str(path)))
@@ -229,8 +237,8 @@ class Segmenter(nn.Module):
         return self.hash[:12]
 
     def _to_bytes(self, source: str) -> bytes:
-        name = file.architecture_of(self.network) or type(self.network).__name__
-        text = header.written(name, file.arguments_of(self.network), self.bands, self.features, self.info)
+        name = architecture_of(self.network) or type(self.network).__name__
+        text = header.written(name, arguments_of(self.network), self.bands, self.features, self.info)
         return file.to_bytes(text, self.network, source)
 
 
