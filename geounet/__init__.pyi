@@ -9,6 +9,7 @@ from .inference import Prediction as Prediction
 from .inference import predict as predict
 from .nn.encoders import EncoderUNet as EncoderUNet
 from .nn.segmenter import Segmenter as Segmenter
+from .nn.segmenter import ensemble as ensemble
 from .nn.segmenter import load as load
 from .nn.unet import UNet as UNet
 from .nn.unetpp import UNetPlusPlus as UNetPlusPlus
@@ -21,5 +22,7 @@ from .raster.scene import open_mosaic as open_mosaic
 from .raster.scene import open_scene as open_scene
 from .raster.vector import Polygons as Polygons
 from .raster.vector import polygonize as polygonize
+from .training import CrossValidation as CrossValidation
 from .training import Run as Run
+from .training import cross_validate as cross_validate
 from .training import train as train

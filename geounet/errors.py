@@ -57,5 +57,9 @@ class DeviceError(GeoUNetError, RuntimeError):
     """The device, backend or precision asked for is not to be had on this machine."""
 
 
+class DivergenceError(GeoUNetError, ArithmeticError):
+    """A training has come to weights that are no numbers."""
+
+
 class SplitError(GeoUNetError, ValueError):
     """Scenes or ground cannot be shared out between splits as asked."""

@@ -69,6 +69,7 @@ def model_card(model: object) -> str:
     lines = [
         f"{about.name}: {about.description}",
         f"  network     {type(model.network).__name__}, {parameters:,} parameters, hash {model.short_hash}",
+        *_members(model.network, provenance.get("members")),
         f"  bands       {', '.join(band.name for band in model.bands)}" + _units(model),
         *(f"  {band.name:<11} {band.type}" for band in model.bands if band.type.typed),
         f"  pixel size  {about.pixel_size:g} m" if about.pixel_size else "  pixel size  not said",
@@ -79,6 +80,20 @@ def model_card(model: object) -> str:
         lines += [f"  {split:<11} {_scores(scores)}" for split, scores in metrics.items()]
     texts = {key: provenance.get(key) for key in ("data", "licence", "citation")} | {"note": about.notes}
     return "\n".join([*lines, *(f"  {key:<11} {text}" for key, text in texts.items() if text)])
+
+
+def _members(network: object, told: object) -> list[str]:
+    """One line a member of an ensemble, with what the provenance tells of it."""
+    rows = told if isinstance(told, list) else []
+    lines = []
+    for number, member in enumerate(getattr(network, "members", ())):
+        parameters = sum(parameter.numel() for parameter in member.parameters())
+        row = rows[number] if number < len(rows) and isinstance(rows[number], Mapping) else {}
+        known = [f"{key} {str(row[key])[:12]}" for key in ("hash", "fold") if key in row]
+        lines.append(
+            f"  member {number:<4} {', '.join([type(member.network).__name__, f'{parameters:,} parameters', *known])}"
+        )
+    return lines
 
 
 def _scores(scores: object) -> str:

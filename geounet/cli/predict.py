@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from .shared import (
 
 @click.command()
 @click.argument("scene", nargs=-1, required=True)
-@click.option("-m", "--model", help="Trained model, or a bundled one.  [default: the bundled one that reads the bands]")
+@click.option(
+    "-m", "--model", "models", multiple=True,
+    help="Trained model, or a bundled one; of several (repeatable) the mean.  [default: the bundled one that reads the bands]",
+)  # fmt: skip
 @click.option("-o", "--out", type=Path, help="Mask to write.  [default: SCENE_mask.tif beside the scene]")
 @click.option("--polygons", type=Path, help="Also write the mask as vectors (.gpkg .fgb .parquet .geojson .shp).")
 @click.option("--probabilities", type=Path, help="Also write each class's probability, one band a class.")
@@ -44,7 +48,7 @@ from .shared import (
 def predict(
     talk: Talk,
     scene: tuple[str, ...],
-    model: str | None,
+    models: tuple[str, ...],
     out: Path | None,
     polygons: Path | None,
     probabilities: Path | None,
@@ -65,6 +69,7 @@ def predict(
     \b
     geounet predict scene.tif
     geounet predict scene.tif -m model.safetensors -o map.tif --polygons map.gpkg
+    geounet predict scene.tif -m first.safetensors -m second.safetensors --tta d4
     geounet predict B2.tif B3.tif B4.tif --bands blue,green,red -m rgb.safetensors
     """
     from ..inference import choose_model
@@ -80,7 +85,7 @@ def predict(
     if polygons:
         outputs.append(check_vector(polygons, overwrite=overwrite))
     check_distinct(outputs, opened.paths)
-    prediction = run(opened, model or choose_model(opened), **options)
+    prediction = run(opened, _model(models) or choose_model(opened), **options)
     if bbox is not None:
         prediction = prediction.crop(opened.grid.window_of(bbox, _crs(bbox_crs)))
     talk.notes([*opened.notes, *prediction.doubts])
@@ -103,6 +108,15 @@ def predict(
         talk.table("busy seconds", list(mask.seconds), [[f"{value:.2f}" for value in mask.seconds.values()]])
     for path in written:
         talk.say(path)
+
+
+def _model(names: Sequence[str]) -> Any:
+    """What to map with: a model's name, several models as one, or None if none is named."""
+    if len(names) < 2:
+        return next(iter(names), None)
+    from ..nn.segmenter import ensemble
+
+    return ensemble(names)
 
 
 def beside(scene: str) -> Path:

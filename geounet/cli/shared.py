@@ -12,6 +12,9 @@ import click
 
 from ..errors import GeoUNetError
 
+WIDE = 120
+"""Columns of a table that goes to a file."""
+
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add -q and -v, and turn a refusal into one message and exit status 1."""
@@ -55,8 +58,8 @@ class Talk:
         for text in dict.fromkeys(texts):
             self.note(text)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under column names, the first column to the left and the rest to the right."""
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+        """Rows under column names, the first column to the left and the rest to the right; of `words`, all to the left."""
         if self.quiet:
             return
         from rich.console import Console
@@ -65,12 +68,14 @@ class Talk:
 
         table = Table(box=None, pad_edge=False)
         for place, column in enumerate(columns):
-            table.add_column(escape(column), justify="right" if place else "left")
+            table.add_column(escape(column), justify="right" if place and not words else "left")
         for row in rows:
             table.add_row(*map(escape, row))
         self.say(title)
         console = Console()
-        console.print(table, width=None if console.is_terminal else 120)
+        if not console.is_terminal:
+            console.width = WIDE
+        console.print(table)
 
     def scores(self, title: str, classes: Mapping[str, Mapping[str, Any]]) -> None:
         """Scores of each class, as `Confusion.report` has them."""
@@ -238,6 +243,10 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True
         ),
         click.option("--workers", type=click.IntRange(min=1), help="Threads that read.  [default: 2]"),
+        click.option(
+            "--tta", type=click.Choice(["none", "flips", "d4"]), default="none", show_default=True,
+            help="Average over views of each chip: 4 flips, or 8 flips and turns, in 4 or 8 times the computing.",
+        ),
         click.option("--force", is_flag=True, help="Go on although pixel size or values do not fit the model."),
     ]  # fmt: skip
     for option in reversed(options):

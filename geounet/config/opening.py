@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ..core.bands import unnamed
+from ..core.bandtypes import BandType, Kind
 from ..core.legend import Legend
 from ..errors import ConfigError, SplitError
 from ..raster.audit import audit
@@ -61,8 +62,33 @@ class LoadedConfig:
         kept = {split: pairs for split, pairs in opened.items() if split != ALL}
         return self.divided(opened[ALL]) | kept
 
-    def divided(self, pool: Sequence[Pair]) -> dict[str, list[Pair]]:
+    def folds(self) -> list[dict[str, list[Pair]]]:
+        """Scenes by split, fold by fold: each part is validated on once, and a test that is named stays apart.
+
+        Raises
+        ------
+        ConfigError
+            The section ``split`` does not say how many folds there are, or it names one of them.
+        SplitError
+            The scenes cannot be divided so.
+        """
+        options = self.config.split
+        if options is None or options.folds is None:
+            raise ConfigError(f"{self.path} does not say into how many folds scenes are divided: set split.folds.")
+        if options.fold is not None:
+            raise ConfigError(f"{self.path} asks for fold {options.fold} alone; leave split.fold out to train all.")
+        opened = self.opened()
+        kept = {split: pairs for split, pairs in opened.items() if split != ALL}
+        return [self.divided(opened[ALL], fold) | kept for fold in range(options.folds)]
+
+    def divided(self, pool: Sequence[Pair], fold: int | None = None) -> dict[str, list[Pair]]:
         """Scenes by split, as the section ``split`` divides them; their labels are counted for it.
+
+        Parameters
+        ----------
+        pool : sequence of Pair
+        fold : int, optional
+            The fold to validate on, instead of that of the section.
 
         Raises
         ------
@@ -73,8 +99,8 @@ class LoadedConfig:
         blocks = options.by == "block"
         return split_pairs(
             pool, by=options.by, shares=None if options.folds else self._shares(), folds=options.folds,
-            fold=options.fold or 0, size=options.size if blocks else None, buffer=options.buffer if blocks else 0.0,
-            seed=options.seed,
+            fold=(options.fold or 0) if fold is None else fold, size=options.size if blocks else None,
+            buffer=options.buffer if blocks else 0.0, seed=options.seed,
         )  # fmt: skip
 
     def check_leaks(self, pairs: Mapping[str, Sequence[Pair]]) -> list[str]:
@@ -119,7 +145,7 @@ class LoadedConfig:
             asked = self._shares()
             shares = {split: asked[split] / (asked["train"] + asked["validate"]) for split in ("train", "validate")}
         sizes = [size for pair in pool if (size := pair.scene.grid.pixel_size_m) is not None]
-        side = self.config.sampler.chip_size * (min(sizes) if sizes else 1.0)
+        side = self.config.sampler.side * (min(sizes) if sizes else 1.0)
         return split_pairs(pool, by="block", size=side, shares=shares, seed=seed)
 
     def opened(self) -> dict[str, list[Pair]]:
@@ -156,6 +182,11 @@ class LoadedConfig:
         if (weights := self.config.model.encoder_weights) is not None and weights.endswith(".safetensors"):
             found["model"] = replace(self.config.model, encoder_weights=self._resolve(weights))
         return found
+
+    @property
+    def types(self) -> Mapping[str, BandType | Kind]:
+        """Bands that hold no amounts, as written."""
+        return self._scenes.types
 
     @property
     def _makes_test(self) -> bool:

@@ -101,7 +101,8 @@ class SplitOptions:
     shares: Mapping[Split, Annotated[float, Field(ge=0)]] | None = None
     """Part of the labelled pixels that each split is to have; by default 0.7, 0.15 and 0.15."""
     folds: Annotated[int, Field(ge=2)] | None = None
-    """Cut into so many parts instead of by shares; each is validated on in its turn, and there is no test."""
+    """Cut into so many parts instead of by shares; one is validated on, or with ``--cross-validate`` each in its turn.
+    There is no test but one that is named apart."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """The part, from 0, to validate on; by default the first."""
     size: Annotated[float, Field(gt=0)] | None = None

@@ -64,7 +64,7 @@ def examine(loaded: LoadedConfig, progress: Tell | None = None) -> Diagnosis:
     rules = answers.rules(cases, samples)
     found += [
         *unread,
-        *labels.balance(cases, loaded.config.sampler.chip_size),
+        *labels.balance(cases, loaded.config.sampler.side),
         *values.constant(cases, samples),
         *values.undeclared_nodata(cases, samples),
         *values.other_scale(cases),

@@ -33,8 +33,11 @@ from ..nn.segmenter import BandInfo, ModelInfo, Segmenter
 from ..nn.unet import UNet
 from ..nn.unetpp import UNetPlusPlus
 from ..raster.sampler import Survey
-from .data import Batches, Source
-from .options import Augmentation, Card, Loss, Network
+from .batches import Batches
+from .data import Source
+from .options import Augmentation, Card, Fitting, Loss, Network, Normalisation, Sampling
+from .scaling import normalised_by, own_scale
+from .task import Task
 
 PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
 """Of each band, kept in the model file: what values the model has seen."""
@@ -52,16 +55,38 @@ def met(counts: ClassCounts, batches: Batches) -> ClassCounts:
     return ClassCounts(np.rint(batches.shares * counts.counts.sum()).astype(np.int64), counts.ignored)
 
 
+def learner(
+    source: Source,
+    seen: Survey,
+    batches: Batches,
+    *,
+    sampler: Sampling,
+    model: Network,
+    loss: Loss,
+    augment: Augmentation,
+    training: Fitting,
+    card: Card,
+) -> Task:
+    """All that learns, before its first step; torch's chance draws the first weights."""
+    counts = met(seen.counts, batches)
+    weights = counts.weights(loss.class_weights)
+    segmenter = untrained(source, seen, prior(counts, weights), model, card)
+    return Task(
+        segmenter, criterion(loss, source.legend, weights.tolist()), augmenter(augment, segmenter, seen, model.rule),
+        training, sampler.seed, encoder_lr_factor=model.encoder_lr_factor,
+    )  # fmt: skip
+
+
 def untrained(source: Source, seen: Survey, prior: Sequence[float], model: Network, card: Card) -> Segmenter:
     """Network of random weights that knows its bands, and how frequent the classes are."""
-    bands = _bands(source, seen, card)
-    features = _features(model, bands)
-    network = _network(model, bands, features, len(source.legend))
+    bands = bands_of(source, seen, model, card)
+    features = features_of(model, bands, seen)
+    network = network_of(model, bands, features, len(source.legend))
     set_prior(network, prior)
     return Segmenter(network, bands, ModelInfo(source.legend), features)
 
 
-def _network(model: Network, bands: Sequence[BandInfo], features: Features, classes: int) -> nn.Module:
+def network_of(model: Network, bands: Sequence[BandInfo], features: Features, classes: int) -> nn.Module:
     """Network of first weights, random or pretrained."""
     types = [band.type for band in bands]
     channels = features.channels(types)
@@ -77,12 +102,7 @@ def _network(model: Network, bands: Sequence[BandInfo], features: Features, clas
         if model.freeze_encoder:
             encoder.freeze_encoder()
         return encoder
-    plain: dict[str, Any] = {
-        "depth": model.depth,
-        "width": model.width,
-        "max_width": model.max_width,
-        "residual": model.residual,
-    }
+    plain: dict[str, Any] = {**model.levels, "max_width": model.max_width, "residual": model.residual}
     network: nn.Module
     if model.architecture == "unet++":
         network = UNetPlusPlus(channels, classes, **plain, **shared, deep_supervision=model.deep_supervision)
@@ -93,12 +113,16 @@ def _network(model: Network, bands: Sequence[BandInfo], features: Features, clas
     return network
 
 
-def _bands(source: Source, seen: Survey, card: Card) -> list[BandInfo]:
-    """What the model file says of each band; codes and bits that nobody named are those seen."""
+def bands_of(source: Source, seen: Survey, model: Network, card: Card) -> list[BandInfo]:
+    """What the model file says of each band; codes and bits that nobody named are those seen.
+
+    What bands are shifted and scaled by are their `mean` and `std`, by whatever rule.
+    """
+    kinds = [source.types.get(name, BandType()) for name in source.bands]
+    shift, scale = normalised_by(seen.stats, model.rule, [not kind.typed for kind in kinds])
     quantiles = seen.stats.quantiles([float(p) / 100 for p in PERCENTILES])
     bands = []
-    for name, mean, std, values in zip(source.bands, seen.stats.mean, seen.stats.std, quantiles, strict=True):
-        kind = source.types.get(name, BandType())
+    for name, kind, mean, std, values in zip(source.bands, kinds, shift, scale, quantiles, strict=True):
         if kind.typed:
             kind = kind.with_codes(seen.values.get(name, ()), f"band {name}")
             bands.append(BandInfo(name, type=kind))
@@ -108,9 +132,10 @@ def _bands(source: Source, seen: Survey, card: Card) -> list[BandInfo]:
     return bands
 
 
-def _features(model: Network, bands: Sequence[BandInfo]) -> Features:
+def features_of(model: Network, bands: Sequence[BandInfo], seen: Survey) -> Features:
     """Channels that the network is to see; the floor of the differences follows the mean of continuous bands."""
-    amounts = [abs(band.mean) for band in bands if not band.type.typed]
+    centre, _ = own_scale(seen.stats, model.rule)
+    amounts = [abs(float(mean)) for band, mean in zip(bands, centre, strict=True) if not band.type.typed]
     floor = FADE * float(np.mean(amounts)) if model.differences and amounts else 0.0
     return Features(model.differences, floor)
 
@@ -130,9 +155,10 @@ def criterion(options: Loss, legend: Legend, class_weights: Sequence[float]) -> 
     )  # fmt: skip
 
 
-def augmenter(options: Augmentation, model: Segmenter) -> Augment:
+def augmenter(options: Augmentation, model: Segmenter, seen: Survey, rule: Normalisation) -> Augment:
     """What a batch goes through: places first, then light, then what is withheld or mixed."""
-    types, spread = [band.type for band in model.bands], [band.std for band in model.bands]
+    types = [band.type for band in model.bands]
+    mean, spread = (values.tolist() for values in own_scale(seen.stats, rule))  # each band's own, whatever scales it
     ignore = model.legend.ignore_index
     steps: list[Augment] = [FlipsAndTurns()] if options.flips_and_turns else []
     motions: list[Motion] = []
@@ -149,7 +175,7 @@ def augmenter(options: Augmentation, model: Segmenter) -> Augment:
     tone = {name: getattr(options, name) for name in ("brightness", "contrast", "gamma")}
     if any(tone.values()):
         low, high = ([band.percentiles.get(key, math.nan) for band in model.bands] for key in ("1", "99"))
-        steps.append(Tone([band.mean for band in model.bands], spread, low=low, high=high, types=types, **tone))
+        steps.append(Tone(mean, spread, low=low, high=high, types=types, **tone))
     if options.band_dropout:
         steps.append(BandDropout(options.band_dropout, ignore_index=ignore))
     if options.cutmix:

@@ -1,22 +1,16 @@
 """Where training batches come from: labelled scenes, or whatever else gives images and masks."""
 
 import hashlib
-import math
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ..core.bands import canonical
 from ..core.bandtypes import BandType, Kind
-from ..core.cells import Cells
 from ..core.legend import Legend
 from ..errors import ConfigError
 from ..evaluation import Evaluation, evaluate
@@ -24,64 +18,21 @@ from ..inference import predict
 from ..nn.segmenter import Segmenter
 from ..raster.labels.region import BlockRegion, RegionLabels
 from ..raster.sampler import (
-    Batch,
     DiskStore,
     MemoryStore,
     Pair,
-    Sample,
     Store,
     Survey,
     cached,
-    plan_grid,
-    plan_random,
-    plan_shares,
-    read_batches,
     survey,
 )
 from ..raster.scene import Scene
 from ..record import fingerprint
+from .batches import Batches, Chips, Epochs
 from .options import Sampling
 
-Tensors: TypeAlias = dict[str, Tensor]
 DISK_GB = 20.0
 """Most that decoded blocks take on disk, if nothing is said."""
-
-
-class Batches:
-    """Batches of tensors, pass after pass, and how long each pass kept its user waiting.
-
-    Parameters
-    ----------
-    make : callable
-        The batches of a pass, told its number from 0. Equal numbers give equal batches.
-    length : int
-        Batches a pass.
-    """
-
-    def __init__(self, make: Callable[[int], Iterator[Tensors]], length: int) -> None:
-        self._make, self._length = make, length
-        self._passes = 0
-        self.waited = 0.0
-        """Seconds that the latest pass was waited for."""
-        self.shares: NDArray[np.float64] | None = None
-        """Share of the labelled pixels that each class has in the batches, (K,), where it is not that of the ground."""
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Tensors]:
-        number, self._passes = self._passes, self._passes + 1
-        return self._timed(self._make(number))
-
-    def _timed(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
-        self.waited = 0.0
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
 
 
 class Source(ABC):
@@ -233,67 +184,6 @@ def _store(sampler: Sampling) -> Store | None:
         assert sampler.cache_folder is not None
         return DiskStore(Path(sampler.cache_folder) / "blocks", round(DISK_GB * 1e9) if limit is None else limit)
     return MemoryStore(limit) if sampler.cache == "memory" else None
-
-
-class Epochs(Batches):
-    """Training batches; each pass over them draws anew, and equal seeds draw alike."""
-
-    def __init__(
-        self, pairs: Sequence[Pair], sampler: Sampling, batch_size: int, cells: Sequence[Cells] | None = None
-    ) -> None:
-        self._pairs, self._sampler, self._batch_size, self._cells = pairs, sampler, batch_size, cells or None
-        self._count = sampler.chips_per_epoch or _tiles(pairs, sampler, self._cells)
-        super().__init__(self._draw, math.ceil(self._count / batch_size))
-        if sampler.shares is not None and cells:
-            self.shares = plan_shares(self.plan(0), cells)
-
-    def plan(self, epoch: int) -> list[Sample]:
-        """Windows of a pass, from 0."""
-        sampler, rng = self._sampler, np.random.default_rng([self._sampler.seed, epoch])
-        return plan_random(
-            self._pairs, sampler.chip_size, self._count, rng, group_power=sampler.group_power, cells=self._cells,
-            min_valid=sampler.min_valid, shares=sampler.shares,
-        )  # fmt: skip
-
-    def samples(self, epoch: int, part: slice) -> Iterator[tuple[Sample, Tensors]]:
-        """Samples of a part of a pass one by one, ``image`` (C, H, W) and ``mask`` (H, W)."""
-        for batch in _read(self._pairs, self.plan(epoch)[part], self._batch_size, self._sampler):
-            tensors = to_tensors(batch)
-            for place, sample in enumerate(batch.samples):
-                yield sample, {key: value[place] for key, value in tensors.items()}
-
-    def _draw(self, epoch: int) -> Iterator[Tensors]:
-        return map(to_tensors, _read(self._pairs, self.plan(epoch), self._batch_size, self._sampler))
-
-
-def _tiles(pairs: Sequence[Pair], sampler: Sampling, cells: Sequence[Cells] | None) -> int:
-    """Windows that tile the scenes, or what is labelled in them where windows with little of that are left out."""
-    if not (cells and sampler.min_valid):
-        return len(plan_grid(pairs, sampler.chip_size))
-    labelled = sum(int(one.totals[:-1].sum()) for one in cells)
-    return max(1, math.ceil(labelled / sampler.chip_size**2))
-
-
-class Chips(Batches):
-    """Validation batches: every pixel once."""
-
-    def __init__(self, pairs: Sequence[Pair], sampler: Sampling, batch_size: int) -> None:
-        plan = plan_grid(pairs, sampler.chip_size)
-        super().__init__(
-            lambda _: map(to_tensors, _read(pairs, plan, batch_size, sampler)), math.ceil(len(plan) / batch_size)
-        )
-
-
-def _read(pairs: Sequence[Pair], plan: Sequence[Sample], batch_size: int, sampler: Sampling) -> Iterator[Batch]:
-    return read_batches(
-        pairs, plan, batch_size, ahead=sampler.ahead, retries=sampler.retries, on_error=sampler.on_error
-    )
-
-
-def to_tensors(batch: Batch) -> Tensors:
-    """Batch under torchgeo's keys: ``image`` (N, C, H, W) float32, ``mask`` (N, H, W) int64."""
-    image = torch.from_numpy(batch.image).contiguous(memory_format=torch.channels_last)
-    return {"image": image} | ({} if batch.mask is None else {"mask": torch.from_numpy(batch.mask)})
 
 
 def _agree(pairs: Mapping[str, Sequence[Pair]]) -> tuple[tuple[str, ...], Legend]:

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import IterableDataset
 
 from ..raster.sampler import Pair, Sample
-from .data import Batches, PairSource
+from .batches import Batches
+from .data import PairSource
 from .options import Sampling
 
 MOST_WORKERS = 1024

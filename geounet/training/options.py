@@ -10,18 +10,24 @@ from ..errors import ConfigError, GeoUNetError
 from ..nn.losses import LOSSES
 
 S = TypeVar("S")
+N = TypeVar("N", int, float)
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Part: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Auto: TypeAlias = Literal["auto"]
+"""Settled by `train`, from what the data are like, before anything is learnt; see `training.planning`."""
+Normalisation: TypeAlias = Literal["standardise", "robust", "common", "none"]
+UNPLANNED_CHIP, UNPLANNED_DEPTH, UNPLANNED_WIDTH = 128, 4, 32
+"""What ``auto`` means where nobody plans, as for a `ChipDataset`."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How training windows are drawn."""
 
-    chip_size: Count = 128
+    chip_size: Count | Auto = "auto"
     """Side of a window, pixels."""
-    chips_per_epoch: Count | None = None
+    chips_per_epoch: Count | Auto | None = None
     """Windows an epoch; by default as many as tile the training scenes."""
     group_power: Amount = 1.0
     """A group of scenes is drawn by its area to this power: 1 by area, 0 all groups alike."""
@@ -50,15 +56,25 @@ class Sampling:
         if self.cache == "disk" and self.cache_folder is None:
             raise ConfigError("a cache on disk needs a cache_folder.")
 
+    @property
+    def side(self) -> int:
+        """Side of a window, pixels, planned or not."""
+        return UNPLANNED_CHIP if self.chip_size == "auto" else self.chip_size
+
+    @property
+    def chips(self) -> int | None:
+        """Windows an epoch; None for as many as tile the training scenes."""
+        return None if self.chips_per_epoch == "auto" else self.chips_per_epoch
+
 
 @dataclass(frozen=True)
 class Network:
     """Shape of the network: a plain U-Net, a U-Net++, or a U-Net on a network of timm (`encoder_name`)."""
 
     architecture: Literal["unet", "unet++"] = "unet"
-    depth: Count = 4
+    depth: Count | Auto = "auto"
     """Poolings, of plain networks."""
-    width: Count = 32
+    width: Count | Auto = "auto"
     """Channels of the first level of plain networks, doubled at each level below."""
     max_width: Count | None = None
     """Channels that no level of a plain network exceeds."""
@@ -89,6 +105,9 @@ class Network:
     """How first weights are drawn that are not pretrained; see `nn.initial.initialise`."""
     differences: bool = False
     """Show the network the normalised difference of every pair of bands, beside the bands."""
+    normalisation: Normalisation | Auto = "standardise"
+    """How bands are shifted and scaled: by mean and deviation; by median and the deviation of the middle 90 %, which cloud
+    and saturated pixels do not set; all by one mean and deviation, which keeps what bands are to each other; not at all."""
 
     def __post_init__(self) -> None:
         ours = (
@@ -111,6 +130,19 @@ class Network:
             )
         if self.convolutions == "valid" and self.architecture != "unet":
             raise ConfigError("valid convolutions are of the plain U-Net; a U-Net++ pads.")
+
+    @property
+    def rule(self) -> Normalisation:
+        """How bands are shifted and scaled, planned or not."""
+        return "standardise" if self.normalisation == "auto" else self.normalisation
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """Depth and width of a plain network, planned or not."""
+        return {
+            "depth": UNPLANNED_DEPTH if self.depth == "auto" else self.depth,
+            "width": UNPLANNED_WIDTH if self.width == "auto" else self.width,
+        }
 
 
 @dataclass(frozen=True)
@@ -197,20 +229,59 @@ class Fitting:
     """How long and how fast."""
 
     epochs: Count = 40
-    batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    batch_size: Count | Auto = 16
+    """Chips a step; ``auto`` takes the smallest that goes through the network about as fast as any, by trying, so that two
+    runs may differ."""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = 1e-3
+    """``auto`` follows from a range test on a copy of the network."""
     weight_decay: Amount = 1e-2
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Part of all steps in which the learning rate climbs; it then falls along a cosine."""
+    schedule: Literal["cosine", "one-cycle", "poly", "plateau", "constant"] = "cosine"
+    """How the learning rate goes on after its climb: along half a cosine; as in one cycle of Smith's; by the power 0.9 of
+    the way left; down where validation gets no better; not at all. See `training.schedules`."""
+    warmup: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Part of all steps in which the learning rate climbs; by default 0.1, in one cycle 0.3."""
+    plateau_patience: Count = 5
+    """Epochs without a better validation mIoU after which a plateau is left."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """What the learning rate is multiplied by then."""
+    accumulate: Count = 1
+    """Batches whose gradients make up one step of the optimiser, for steps of more samples than memory holds."""
+    clip: Amount = 1.0
+    """Norm of the gradient above which it is shortened; 0 leaves it as it is."""
     patience: Count | None = None
     """Epochs without a better validation mIoU after which to stop; by default never."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: of the epoch with the best validation mIoU, or the last ones."""
     ema: Part = 0.0
     """Decay a step of the moving average of the weights that is validated and kept; 0 takes the weights as they are."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the network's products; losses and weights are fp32. fp16, with its loss scaled, is for GPUs alone."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    devices: Count | Auto = 1
+    """GPUs of this machine, or processes on its CPU, that share each batch between them; ``auto`` takes all GPUs. Started by
+    `torchrun` or `srun`, also over several machines, it is as many processes as those start."""
+    compile: bool = False
+    """Have torch compile the network for training: minutes at first, then faster steps where networks are large."""
+    tensorboard: bool = False
+    """Write ``logs/`` for TensorBoard: the scores of each epoch, the learning rate of each step."""
+
+    def __post_init__(self) -> None:
+        given = [
+            name for name in ("plateau_patience", "plateau_factor") if getattr(self, name) != _default(Fitting, name)
+        ]
+        if given and self.schedule != "plateau":
+            raise ConfigError(f"{', '.join(given)} would do nothing with the schedule {self.schedule}; leave them out.")
+
+    @property
+    def batch(self) -> int:
+        """Chips a step, settled."""
+        return _number("training.batch_size", self.batch_size)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate, settled."""
+        return _number("training.learning_rate", self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -224,6 +295,8 @@ class Inference:
     backend: Literal["auto", "torch", "openvino"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Count | None = None
+    tta: Literal["none", "flips", "d4"] = "none"
+    """Average over 4 flips, or 8 flips and turns, of each chip; takes 4 or 8 times the computing."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +315,12 @@ class Card:
     """What a user must know, such as ground the model has not seen."""
 
 
+def _number(what: str, value: N | Auto) -> N:
+    if isinstance(value, str):
+        raise ConfigError(f"{what} is auto, which `train` settles by trying; say a number here.")
+    return value
+
+
 def _default(kind: type[Any], name: str) -> Any:
     return next(field.default for field in fields(kind) if field.name == name)
 
@@ -257,13 +336,21 @@ def checked(kind: type[S], values: Mapping[str, Any], prefix: str) -> S:
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        parts = [str(part) for part in first["loc"]]
-        at = ".".join(part for part in parts if "[" not in part)  # pydantic's names of unions
+        first, *others = error.errors()
+        at = _key(first["loc"])
         where = f"{prefix}{at}: " if at else prefix
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        rest = len({_key(other["loc"]) for other in others} - {at})
+        more = f" (and {rest} more)" if rest else ""
         why = first.get("ctx", {}).get("error")
         if isinstance(why, GeoUNetError):
             raise ConfigError(f"{where}{why}{more}") from None
+        else_auto = any(other.get("ctx") == {"expected": "'auto'"} and _key(other["loc"]) == at for other in others)
+        wanted = first["msg"][:1].lower() + first["msg"][1:] + (", or auto" if else_auto else "")
         found = "" if first["type"] == "missing" else f", not {first['input']!r}"
-        raise ConfigError(f"{where}{first['msg'][:1].lower()}{first['msg'][1:]}{found}{more}.") from None
+        raise ConfigError(f"{where}{wanted}{found}{more}.") from None
+
+
+def _key(place: Sequence[int | str]) -> str:
+    """Key that pydantic found fault with, without what it calls the members of unions."""
+    parts = [str(part) for part in place]
+    return ".".join(part for part in parts if "[" not in part and not part.startswith("constrained-"))

@@ -1,9 +1,10 @@
 """Run epochs: windows are drawn and read ahead, a U-Net learns, the best weights are kept."""
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,32 +12,50 @@ import torch
 
 from ..core.bandtypes import BandType, Kind
 from ..errors import ConfigError
-from ..evaluation import Evaluation
 from ..nn.runtime import find_device, torch_precision
-from ..nn.segmenter import ModelInfo, Segmenter
 from ..raster.sampler import Pair, Survey
-from ..record import record, versions, write_json
-from .building import augmenter, criterion, met, prior, untrained
+from ..record import versions
+from .building import learner
 from .data import PairSource, Source
-from .folder import MODEL, RECORD, run_folder, write_history
-from .loop import fit
-from .options import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling, checked
-from .task import Progress, Task
+from .loop import rehearse
+from .meeting import launched_team
+from .options import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling
+from .parallel import fit_together, led, processes
+from .result import Run, finished
+from .scoring import Learnt
+from .sections import Sections
+from .seeding import seeded
+from .settling import Planned, Settled, remembered, settle
+from .sharing import cache_of_one
+from .task import Progress
+from .unfinished import Unfinished, name_whole, remains, unfinished
 
-Finish: TypeAlias = Callable[[Path, "Run"], None]
+Finish: TypeAlias = Callable[[Path, Run], None]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished training."""
+class _Machine:
+    """What there is to train on."""
 
-    folder: Path
-    model: Segmenter = field(repr=False)
-    history: Sequence[Mapping[str, float]]
-    validation: Evaluation
-    test: Evaluation | None
+    device: torch.device
+    """The first of them."""
+    devices: int
+    """Processes of this machine."""
+    processes: int
+    """Of all machines."""
+    precision: str
+
+    @classmethod
+    def of(cls, training: Fitting) -> "_Machine":
+        """Machine as a section wants it; what it lacks is refused now, before anything is read."""
+        device = find_device(training.device)
+        precision = torch_precision(training.precision, device)
+        rehearse(training, device)
+        devices = processes(training, device)
+        return cls(device, devices, max(devices, launched_team().size), precision)
 
 
+@led
 def train(
     pairs: Mapping[str, Sequence[Pair]] | Source,
     out: str | os.PathLike[str],
@@ -50,13 +69,15 @@ def train(
     card: Card | None = None,
     types: Mapping[str, BandType | Kind] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
     finish: Finish | None = None,
+    planned: Planned | None = None,
 ) -> Run:
     """A U-Net that has learnt the labels of some scenes, in a run folder.
 
-    Bands are standardised by mean and deviation over the valid training pixels, which travel in the model file.
-    AdamW [1]_ with warm-up and cosine decay [2]_; gradients are clipped to norm 1.
+    Bands are shifted and scaled by what the valid training pixels are like, and the numbers travel in the model file.
+    AdamW [1]_; its learning rate climbs, and then decays along a cosine [2]_ or as `training.schedule` says.
 
     Parameters
     ----------
@@ -66,18 +87,25 @@ def train(
         their CRS, pixel size, extent and nodata.
     out : path
         The run folder to make: ``model.safetensors``, ``metrics.json`` (validation), ``metrics_test.json``,
-        ``history.csv``, ``run.json``. It gets its name when the run is whole. If something fails after the last
-        epoch, the folder is kept beside it under another name, which the log tells.
+        ``history.csv``, ``run.json``. It gets its name when the run is whole. Until then, the training lives beside it, in
+        ``OUT.unfinished``, with ``history.csv`` growing by the epoch and a checkpoint to go on from.
     sampler, model, loss, augment, training, inference, card
         The sections of a config; `inference` is how the scenes are mapped that are scored at the end.
     types : mapping of str to BandType or its kind, optional
         Bands whose numbers are no amounts: codes, bits, angles; a categorical band without codes gets those seen.
     overwrite : bool
-        Replace an earlier run folder when the new one is whole; any other folder is refused all the same.
+        Replace an earlier run folder when the new one is whole; any other folder is refused all the same. Epochs of an
+        interrupted training are dropped, unless `resume` is set.
+    resume : bool
+        Go on with a training of this name that was interrupted, however that came; it ends with the weights, bit by bit
+        on a CPU, that it would have had otherwise. If there is none, begin. If the run is there and `overwrite` is not
+        set, return it: a script of many trainings can be started again as it is.
     progress : callable, optional
         Told the scores after each epoch.
     finish : callable, optional
         Fills the folder further before it gets its name: told where it is by then, and the run.
+    planned : callable, optional
+        Told the plan, which settles what the options leave open as ``auto``, before anything is tried or learnt.
 
     Returns
     -------
@@ -86,11 +114,17 @@ def train(
     Raises
     ------
     ConfigError
-        There is nothing to train on or to validate with, scenes differ in their bands, or a value is out of range.
+        There is nothing to train on or to validate with, scenes differ in their bands, or a value is out of range; or
+        what was interrupted was another training.
+    ModelFileError
+        The checkpoint is damaged.
     DeviceError
         The device, backend or precision asked for is not to be had.
+    DivergenceError
+        Weights are no numbers after an epoch.
     OutputExistsError
-        The folder is there and `overwrite` is not set, or it is no run folder.
+        The folder is there and `overwrite` is not set, or it is no run folder; there are epochs of an interrupted
+        training, and neither `resume` nor `overwrite` is set; or another process is training it.
     OutputError
         The folder cannot be made.
 
@@ -100,110 +134,103 @@ def train(
     .. [2] I. Loshchilov, F. Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017,
        arXiv:1608.03983.
     """
-    sampler, model, loss = sampler or Sampling(), model or Network(), loss or Loss()
-    augment, training, card = augment or Augmentation(), training or Fitting(), card or Card()
-    inference = inference or Inference()
-    sections: dict[str, Any] = {
-        "sampler": sampler, "model": model, "loss": loss, "augment": augment, "training": training,
-        "inference": inference, "card": card,
-    }  # fmt: skip
-    for name, section in sections.items():
-        checked(type(section), vars(section), f"{name}.")
+    sections = Sections.of(
+        sampler=sampler, model=model, loss=loss, augment=augment, training=training, inference=inference, card=card
+    )
+    path = Path(out)
+    if resume:
+        name_whole(path)
+        if not overwrite and not remains(path) and (run := finished(path, sections)):
+            return run
     source = pairs if isinstance(pairs, Source) else PairSource(pairs, types)
-    legend = source.legend
-    device = find_device(training.device)
-    precision = torch_precision(training.precision, device)
-    mapping = asdict(inference) | {"force": True}  # doubts are about strangers; these scenes are the run's own
-    with run_folder(Path(out), overwrite=overwrite) as folder:
-        with _seeded(sampler.seed, device):
-            seen = source.survey(sampler)
-        if not seen.stats.count or not seen.counts.counts.any():
-            raise ConfigError(
-                "the training scenes have no valid, labelled pixel: look at nodata, labels and ignored codes."
-            )
-        with _seeded(sampler.seed, device):
-            batches = source.batches(seen, sampler, training.batch_size)
-            counts = met(seen.counts, batches)
-            weights = counts.weights(loss.class_weights)
-            segmenter = untrained(source, seen, prior(counts, weights), model, card)
-            # what mapping asks of this machine is looked for now, not after the last epoch; nothing is mapped yet
-            source.rehearse(segmenter, mapping)
-            task = Task(
-                segmenter, criterion(loss, legend, weights.tolist()), augmenter(augment, segmenter), training, sampler.seed,
-                encoder_lr_factor=model.encoder_lr_factor,
-            )  # fmt: skip
-            fit(task, batches, source.chips(sampler, training.batch_size), device, precision, progress)
-        kept = task.keep()
-        origin = source.origin()
-
-        def scored(scores: Mapping[str, Evaluation]) -> Segmenter:
-            info = _info(card, source, origin, sampler, task, seen, scores)
-            return Segmenter(kept.network, kept.bands, info, kept.features).eval()
-
-        scored({}).save(folder / MODEL)
-        write_history(folder / "history.csv", task.history)
-        scores: dict[str, Evaluation] = {
-            split: source.evaluate(kept, split, mapping) for split in ("validate", "test") if split in source.splits
-        }
-        trained = scored(scores)
-        trained.save(folder / MODEL, overwrite=True)
-        run = Run(Path(out), trained, task.history, scores["validate"], scores.get("test"))
-        run.validation.to_json(folder / "metrics.json")
-        if run.test:
-            run.test.to_json(folder / "metrics_test.json")
-        facts = record(
-            what="geounet train", versions=versions(), model={"name": card.name, "hash": trained.hash},
-            options={name: asdict(section) for name, section in sections.items()},
-            provenance=trained.info.provenance,
-        )  # fmt: skip
-        write_json(folder / RECORD, facts)
+    machine = _Machine.of(sections.training)
+    with unfinished(path, overwrite=overwrite, resume=resume) as work:
+        learnt = _learn(work, source, sections, machine, progress, planned)
+        folder = work.inside()
+        run = learnt.write(folder, path)
         if finish:
             finish(folder, run)
     return run
 
 
-def _info(
-    card: Card,
+def _learn(
+    work: Unfinished,
     source: Source,
-    origin: Mapping[str, Any],
-    sampler: Sampling,
-    task: Task,
-    seen: Survey,
-    scores: Mapping[str, Evaluation],
-) -> ModelInfo:
-    provenance = {
-        "data": card.data,
-        **origin,
-        "pixels": dict(zip(source.legend.names, seen.counts.counts.tolist(), strict=True)),
-        "seed": sampler.seed,
-        "epochs": len(task.history),
-        "best_epoch": task.best_epoch,
-        "versions": versions(),
-        "metrics": {split: _headline(one) for split, one in scores.items()},
-        "licence": card.licence,
-        "citation": card.citation,
-    }
-    return ModelInfo(
-        legend=source.legend, name=card.name, description=card.description, pixel_size=source.pixel_size,
-        provenance=provenance, notes=card.notes,
+    sections: Sections,
+    machine: _Machine,
+    progress: Progress | None,
+    tell: Planned | None,
+) -> Learnt:
+    """Run the epochs, or those that are still to be run."""
+    device = machine.device
+    seen = _surveyed(source, sections.sampler, device)
+    origin = source.origin()
+    work.begin(
+        {**sections.learning(), "data": _identity(source, origin)},
+        what="geounet train",
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        options=sections.to_dict(),
+    )
+    settled = _settled(work, source, seen, sections, machine, tell)
+    sections = replace(sections, sampler=settled.sampler, model=settled.model, training=settled.training)
+    with seeded(sections.sampler.seed, device):
+        held = cache_of_one(sections.sampler, machine.devices)
+        batches = source.batches(seen, held, sections.training.batch)
+        task = learner(
+            source, seen, batches, sampler=sections.sampler, model=sections.model, loss=sections.loss,
+            augment=sections.augment, training=sections.training, card=sections.card,
+        )  # fmt: skip
+        # what mapping asks of this machine is looked for now, not after the last epoch; nothing is mapped yet
+        source.rehearse(task.segmenter, asdict(sections.inference) | {"force": True})
+        chips = source.chips(held, sections.training.batch)
+        fit_together(
+            task, batches, chips, device, machine.precision, progress, work.folder, work.checkpoint,
+            devices=machine.devices,
+        )  # fmt: skip
+    return Learnt(task, source, origin, seen, batches, chips, sections, settled, device)
+
+
+def _surveyed(source: Source, sampler: Sampling, device: torch.device) -> Survey:
+    """What the training pixels are like; there are some."""
+    with seeded(sampler.seed, device):
+        seen = source.survey(sampler)
+    if not seen.stats.count or not seen.counts.counts.any():
+        raise ConfigError(
+            "the training scenes have no valid, labelled pixel: look at nodata, labels and ignored codes."
+        )
+    return seen
+
+
+def _settled(
+    work: Unfinished, source: Source, seen: Survey, sections: Sections, machine: _Machine, tell: Planned | None
+) -> Settled:
+    """Options as numbers: those that the training began with, as this machine may have other memory free by now."""
+    if told := work.recall("settled"):
+        settled = remembered(told, sections.sampler, sections.model, sections.training)
+        if tell:
+            tell(settled.plan)
+        return settled
+    settled = settle(
+        source, seen, machine.device, machine.precision, sampler=sections.sampler, model=sections.model,
+        loss=sections.loss, augment=sections.augment, training=sections.training, card=sections.card,
+        devices=machine.devices, processes=machine.processes, tell=tell,
     )  # fmt: skip
+    work.remember("settled", settled.to_dict())
+    return settled
 
 
-def _headline(scores: Evaluation) -> dict[str, Any]:
-    report = scores.report()
-    accuracy = report["micro"]["accuracy"]
+def _identity(source: Source, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What data a training is on, as plain values: their content, how it is read, and what belongs together."""
+    groups = (
+        [[split, [pair.group for pair in pairs]] for split, pairs in source.pairs.items()]
+        if isinstance(source, PairSource)
+        else []
+    )
     return {
-        "iou": {
-            name: round(values["iou"], 4) for name, values in report["classes"].items() if values["iou"] is not None
-        },
-        "accuracy": None if accuracy is None else round(accuracy, 4),
-        "pixels": report["pixels"],
+        **origin,
+        "bands": list(source.bands),
+        "types": {name: kind.to_dict() for name, kind in source.types.items()},
+        "classes": source.legend.to_dicts(),
+        "groups_hash": hashlib.sha256(repr(groups).encode()).hexdigest(),
     }
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw torch's chance from `seed` inside the block, and leave the caller's as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -29,8 +29,10 @@ from ..errors import ConfigError, SceneError
 from ..evaluation import Evaluation
 from ..nn.runtime import find_device
 from ..nn.segmenter import Segmenter
+from ..nn.tta import mean_over_sides
 from ..raster.sampler import Survey
-from .data import Batches, Source, Tensors, check_classes
+from .batches import Batches, Tensors
+from .data import Source, check_classes
 from .options import Sampling
 
 Arguments: TypeAlias = Mapping[str, Any]
@@ -131,7 +133,9 @@ class TorchgeoSource(Source):
         total = Confusion.empty(len(self.legend))
         with torch.no_grad():
             for batch in self._batches(split, mapping.get("batch_size") or 1):
-                predicted = model(batch["image"].to(device)).argmax(1).cpu().numpy()
+                images = batch["image"].to(device)
+                scores = mean_over_sides(lambda image: model(image).softmax(1), images, mapping.get("tta", "none"))
+                predicted = scores.argmax(1).cpu().numpy()
                 total += Confusion.of(batch["mask"].numpy(), predicted, len(self.legend))
         model.to("cpu")
         return Evaluation(self.legend.names, total, {split: total})
@@ -199,9 +203,9 @@ class TorchgeoSource(Source):
         arguments = dict(self._options.args)
         known = inspect.signature(kind).parameters
         if "patch_size" in known:
-            arguments.setdefault("patch_size", self._sampler.chip_size)
-        if "length" in known and self._sampler.chips_per_epoch:
-            arguments.setdefault("length", self._sampler.chips_per_epoch)
+            arguments.setdefault("patch_size", self._sampler.side)
+        if "length" in known and self._sampler.chips:
+            arguments.setdefault("length", self._sampler.chips)
         module = _made(kind, arguments | {"batch_size": batch_size})
         try:
             module.setup("test" if split == "test" else "fit")
@@ -255,9 +259,9 @@ class TorchgeoSource(Source):
         collate = _torchgeo("datasets").stack_samples
         if not _is_geographic(dataset):
             return torch.utils.data.DataLoader(dataset, batch_size, shuffle=training, collate_fn=collate)
-        samplers, size = _torchgeo("samplers"), self._sampler.chip_size
+        samplers, size = _torchgeo("samplers"), self._sampler.side
         sampler = (
-            samplers.RandomGeoSampler(dataset, size, length=self._sampler.chips_per_epoch)
+            samplers.RandomGeoSampler(dataset, size, length=self._sampler.chips)
             if training
             else samplers.GridGeoSampler(dataset, size, size)
         )

@@ -237,6 +237,7 @@ def test_train_writes_a_run_folder_that_predict_can_use(run, place, tmp_path):
     assert re.search(r"waited for data \d+\.\d% of the training time", result.output)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "model.safetensors", "metrics.json", "history.csv", "run.json", "config.yaml", "curves.png", "confusion.png",
+        "inputs.png", "sample.png", "worst.png", "report.html",
     }  # fmt: skip
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["card"] == {"name": "tiny"}
     mapped = run("predict", place / "scene.tif", "-m", tmp_path / "run" / "model.safetensors", "-o", tmp_path / "m.tif")

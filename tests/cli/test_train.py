@@ -50,7 +50,7 @@ def test_a_run_folder_has_its_name_only_with_config_and_plots_in_it(run, config,
     monkeypatch.setattr("geounet.report.plot_run", interrupted)
     assert run("train", config, "-o", tmp_path / "run").exit_code == 130
     assert not (tmp_path / "run").exists()
-    assert list(tmp_path.glob("run.unfinished-*/model.safetensors"))
+    assert (tmp_path / "run.unfinished" / "run" / "model.safetensors").exists()
 
 
 def test_ctrl_c_between_epochs_ends_with_one_message_and_status_130(run, config, tmp_path, monkeypatch):

@@ -1,6 +1,10 @@
 """Scenes reach other people's loops as torchgeo's samples, and a training waits for them as little as it says."""
 
+import json
+import subprocess
+import sys
 import time
+from hashlib import sha256
 
 import geopandas
 import lightning
@@ -85,18 +89,47 @@ def test_passes_differ_and_equal_seeds_repeat_them(pairs):
     assert not torch.equal(one, two)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_data_loader_gives_each_sample_once_whatever_its_workers(pairs, workers):
+def test_a_data_loader_gives_each_sample_once(pairs):
     dataset = ChipDataset(pairs, Sampling(chip_size=16, chips_per_epoch=14, seed=1), batch_size=4)
-    loader = DataLoader(
-        dataset, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
-    )  # a fork would copy the locks of GDAL's threads, and not the threads
     alone = ChipDataset(pairs, Sampling(chip_size=16, chips_per_epoch=14, seed=1), batch_size=5)
-    passes = []
-    for _ in range(2):
-        passes.append(sorted(sample["image"].numpy().tobytes() for sample in loader))
-        assert passes[-1] == sorted(sample["image"].numpy().tobytes() for sample in alone)
+    passes = [sorted(sample["image"].numpy().tobytes() for sample in DataLoader(dataset, None)) for _ in range(2)]
+    assert passes == [sorted(sample["image"].numpy().tobytes() for sample in alone) for _ in range(2)]
     assert passes[0] != passes[1]
+
+
+LOADING = """
+import json, sys
+from hashlib import sha256
+from torch.utils.data import DataLoader
+from geounet.core.legend import Legend
+from geounet.raster.labels import open_labels
+from geounet.raster.sampler import Pair
+from geounet.raster.scene import open_scene
+from geounet.training import ChipDataset, Sampling
+
+def labelled(path):
+    scene = open_scene(path)
+    return Pair(scene, open_labels(path.replace(".tif", "_truth.tif"), scene.grid, Legend.of({1: "land", 2: "water"})))
+
+if __name__ == "__main__":
+    pairs = [labelled(path) for path in sys.argv[1:]]
+    dataset = ChipDataset(pairs, Sampling(chip_size=16, chips_per_epoch=14, seed=1), batch_size=4)
+    # a fork would copy the locks of GDAL's threads, and not the threads
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    hashed = [sorted(sha256(sample["image"].numpy().tobytes()).hexdigest() for sample in loader) for _ in range(2)]
+    print(json.dumps(hashed))
+"""
+"""A script of somebody who likes workers."""
+
+
+def test_so_it_does_with_workers_of_its_own(pairs, tmp_path):
+    script = tmp_path / "loading.py"
+    script.write_text(LOADING)
+    command = [sys.executable, script, *(pair.scene.source for pair in pairs)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    alone = ChipDataset(pairs, Sampling(chip_size=16, chips_per_epoch=14, seed=1), batch_size=5)
+    images = [[sample["image"].numpy().tobytes() for sample in alone] for _ in range(2)]
+    assert json.loads(done.stdout) == [sorted(sha256(image).hexdigest() for image in some) for some in images]
 
 
 def test_torchgeos_samples_and_ours_stack_alike(pairs):

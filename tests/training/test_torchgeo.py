@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 
 from geounet.config import load_config
 from geounet.errors import ConfigError, GeoUNetError
-from geounet.training import Fitting, Network, Sampling, train
+from geounet.training import Fitting, Network, Sampling, planned, train
 from geounet.training.torchgeo import TorchgeoOptions, TorchgeoSource
 from tests.making import write_raster
 
@@ -96,6 +96,15 @@ def test_a_data_set_and_its_data_module_are_learnt_by_name(landcover, tmp_path, 
     assert origin["split"] == {"train": {"chips": 12}, "validate": {"chips": 4}, "test": {"chips": 3}}
     assert origin["torchgeo"]["version"].startswith("0.")
     assert json.loads((run.folder / "metrics_test.json").read_text())["classes"].keys() == set(CLASSES.values())
+
+
+def test_a_plan_knows_how_many_samples_the_data_set_has(landcover):
+    source = TorchgeoSource(options(landcover, dataset="LandCoverAI"), Sampling())
+    left_open = Sampling(chips_per_epoch="auto"), Network(depth=1, width=4), Fitting(batch_size="auto")
+    chosen = planned(source, *left_open)
+    assert chosen.sampler.chips_per_epoch is None  # 12, whatever a plan says
+    assert chosen.training.batch_size == 1
+    assert "12 steps of an epoch of 12 chips" in chosen.choices[-1].why
 
 
 def test_the_survey_counts_what_the_samples_hold(landcover):

@@ -1,5 +1,6 @@
 """Training learns what can be learnt, repeats itself, and writes down what it did."""
 
+import errno
 import json
 import os
 import signal
@@ -36,7 +37,7 @@ from geounet.training import (
     train,
 )
 from geounet.training.building import met
-from geounet.training.folder import _put
+from geounet.training.folder import put
 from geounet.training.loop import fit
 from tests.making import BANDS, reflectance, unet_model, write_raster
 
@@ -219,6 +220,20 @@ def test_a_folder_that_is_no_run_is_never_overwritten(pairs, tmp_path, beside):
 
 
 @pytest.mark.usefixtures("nothing_is_read")
+def test_where_no_folder_can_be_made_none_is_tried_for_ever(pairs, tmp_path, monkeypatch):
+    """As in /proc, or on a drive that is not there."""
+    make = Path.mkdir
+
+    def refuse(path, *args, **options):
+        if path.parent == tmp_path:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        make(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match=r"cannot make the folder .*run \(No such file or directory\); name another"):
+        train(pairs, tmp_path / "run", **TINY)
+
+
 @pytest.mark.parametrize(("out", "message"), [("file", "file is a file"), ("file/run", "cannot make the folder")])
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(pairs, tmp_path, out, message):
     (tmp_path / "file").write_text("")
@@ -261,7 +276,7 @@ def test_an_earlier_run_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
 
     monkeypatch.setattr(Path, "rename", refuse_the_new)
     with pytest.raises(OSError, match="no"):
-        _put(tmp_path / "new", tmp_path / "old", tmp_path / "aside")
+        put(tmp_path / "new", tmp_path / "old", tmp_path / "aside")
     assert (tmp_path / "old" / "run.json").read_text() == "old"
 
 
@@ -288,9 +303,9 @@ def test_what_fails_after_the_last_epoch_does_not_cost_the_model(pairs, tmp_path
     with pytest.raises(MemoryError):
         train(pairs, tmp_path / "run", **TINY)
     (kept,) = tmp_path.iterdir()
-    assert kept.name.startswith("run.unfinished-")
-    assert f"the model is kept in {kept}" in caplog.text
-    assert geounet.load(kept / "model.safetensors").band_names == BANDS
+    assert kept.name == "run.unfinished"
+    assert f"1 epochs are kept in {kept}" in caplog.text
+    assert geounet.load(kept / "run" / "model.safetensors").band_names == BANDS
 
 
 @pytest.mark.parametrize(
@@ -347,6 +362,7 @@ def test_torchs_switches_are_left_as_they_were(pairs, tmp_path, monkeypatch, wor
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     train(pairs, tmp_path / "run", **TINY)
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert torch.backends.cudnn.benchmark
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == workspace
 
@@ -358,7 +374,7 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
         def __init__(self, **options):
             told.update(options)
 
-        def fit(self, *_):
+        def fit(self, *_, **__):
             pass
 
     monkeypatch.setattr("geounet.training.loop.lightning.Trainer", Trainer)
