@@ -18,7 +18,7 @@ from ..raster.sampler import Pair
 from ..raster.scene import Scene, open_scene
 from ..raster.splitting import SHARES, split_pairs
 from ..training import PairSource, Source, types_of
-from ..training.torchgeo import TorchgeoSource
+from ..training.source.torchgeo import TorchgeoSource
 from .sections import SPLITS, Config, LabelOptions, SceneOptions, SplitOptions, Table
 
 Row: TypeAlias = tuple[str, str, str]

@@ -9,7 +9,7 @@ from pydantic import Field
 from ..core.bandtypes import BandType, Kind
 from ..errors import ConfigError
 from ..training import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling
-from ..training.torchgeo import TorchgeoOptions
+from ..training.source.torchgeo import TorchgeoOptions
 
 Split: TypeAlias = Literal["train", "validate", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validate", "test")

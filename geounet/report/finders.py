@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from .figures import INK, MUTED, PALE, PathLike, new_figure, panel, save
 
 if TYPE_CHECKING:
-    from ..training.finders import BatchSearch, RateSearch, Search
+    from ..training.plan.finders import BatchSearch, RateSearch, Search
 
 CURVES = {"rates": "learning_rate.png", "sizes": "batch_size.png"}
 """File in a run folder by what was tried."""
@@ -27,7 +27,7 @@ _STAR: dict[str, Any] = {
 
 def plot_searches(searches: "tuple[Search, ...]", folder: Path) -> list[Path]:
     """Draw each search that has a curve into a folder, under its name in `CURVES`."""
-    from ..training.finders import RateSearch  # wakes torch, which is awake where something was searched for
+    from ..training.plan.finders import RateSearch  # wakes torch, which is awake where something was searched for
 
     drawn = []
     for search in searches:

@@ -19,7 +19,7 @@ from .names import elided, short_names
 
 if TYPE_CHECKING:
     from ..nn.segmenter import BandInfo
-    from ..training.examples import Example
+    from ..training.outcome.examples import Example
 
 WRONG = (213, 94, 0)
 """Vermilion of Okabe and Ito, which the colour-blind tell from greys."""

@@ -20,16 +20,16 @@ from ..nn.segmenter import ModelInfo, Segmenter, ensemble
 from ..nn.segmenter.joining import check_pixel_sizes
 from ..raster.sampler import Pair
 from ..record import record, versions, write_json
-from .data import PairSource, Source
-from .folder import MODEL, RECORD, check_run_folder, put
-from .locking import LOCK, lock
-from .meeting import launched_team
-from .result import TEST, VALIDATION, Run, evaluation_in, finished
+from .epochs.task import Epoch
+from .outcome.folder import MODEL, RECORD, check_run_folder, put
+from .outcome.locking import LOCK, lock
+from .outcome.result import TEST, VALIDATION, Run, evaluation_in, finished
+from .outcome.scoring import headline
+from .outcome.unfinished import refuse_full_disk
 from .run import Finish, train
-from .scoring import headline
 from .sections import Sections
-from .task import Epoch
-from .unfinished import refuse_full_disk
+from .source.data import PairSource, Source
+from .together.meeting import launched_team
 
 _log = logging.getLogger(__name__)
 

@@ -15,20 +15,20 @@ from ..errors import ConfigError
 from ..nn.runtime import find_device, torch_precision
 from ..raster.sampler import Pair, Survey
 from ..record import versions
-from .building import learner
-from .data import PairSource, Source
-from .loop import rehearse
-from .meeting import launched_team
+from .epochs.loop import rehearse
+from .epochs.task import Progress
+from .network.building import learner
 from .options import Augmentation, Card, Fitting, Inference, Loss, Network, Sampling
-from .parallel import fit_together, led, processes
-from .result import Run, finished
-from .scoring import Learnt
+from .outcome.result import Run, finished
+from .outcome.scoring import Learnt
+from .outcome.unfinished import Unfinished, name_whole, remains, unfinished
+from .plan.settling import Planned, Settled, remembered, settle
 from .sections import Sections
 from .seeding import seeded
-from .settling import Planned, Settled, remembered, settle
-from .sharing import cache_of_one
-from .task import Progress
-from .unfinished import Unfinished, name_whole, remains, unfinished
+from .source.data import PairSource, Source
+from .together.meeting import launched_team
+from .together.parallel import fit_together, led, processes
+from .together.sharing import cache_of_one
 
 Finish: TypeAlias = Callable[[Path, Run], None]
 

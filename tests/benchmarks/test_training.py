@@ -21,7 +21,7 @@ from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair
 from geounet.raster.scene import open_scene
 from geounet.training import Fitting, PairSource, Sampling, Task
-from geounet.training.loop import fit
+from geounet.training.epochs.loop import fit
 
 folder, precision, chips, rounds = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:5])
 legend = Legend.of({10: "land", 80: "water"})

@@ -14,8 +14,8 @@ from geounet.core.metrics import Confusion
 from geounet.evaluation import Evaluation
 from geounet.raster.scene import open_scene
 from geounet.training import Run
-from geounet.training.batches import Place
-from geounet.training.examples import Example, Examples
+from geounet.training.outcome.examples import Example, Examples
+from geounet.training.source.batches import Place
 from tests.making import unet_model
 
 UTM = CRS.from_epsg(32633)

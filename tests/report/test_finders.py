@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from geounet.report.finders import plot_searches
-from geounet.training.finders import BatchSearch, RateSearch, find_batch_size, find_learning_rate, rates_between
+from geounet.training.plan.finders import BatchSearch, RateSearch, find_batch_size, find_learning_rate, rates_between
 
 
 def test_each_search_has_a_picture_of_its_name(tmp_path):

@@ -16,9 +16,9 @@ from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair
 from geounet.raster.scene import open_scene
 from geounet.training import Augmentation, Card, Fitting, Network, PairSource, Sampling, train
-from geounet.training.building import FADE, augmenter, untrained
-from geounet.training.scaling import normalised_by, tails
-from geounet.training.settling import _Trial
+from geounet.training.network.building import FADE, augmenter, untrained
+from geounet.training.network.scaling import normalised_by, tails
+from geounet.training.plan.settling import _Trial
 from tests.making import write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})

@@ -16,8 +16,8 @@ from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair
 from geounet.raster.scene import open_scene
 from geounet.training import Augmentation, Fitting, Network, PairSource, Sampling, train
-from geounet.training.batches import Batches
-from geounet.training.examples import INPUTS, SAMPLED, SIDE, WORST, _scored, _View
+from geounet.training.outcome.examples import INPUTS, SAMPLED, SIDE, WORST, _scored, _View
+from geounet.training.source.batches import Batches
 from tests.making import BANDS, pixel_model, reflectance, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})
@@ -64,7 +64,7 @@ def scored(masks, images=None, seed=0, size=3):
 
 def test_looking_changes_no_weight(pairs, tmp_path, monkeypatch):
     seen = train(pairs, tmp_path / "seen", **SHORT)
-    monkeypatch.setattr("geounet.training.scoring.gather", lambda *_, **__: None)
+    monkeypatch.setattr("geounet.training.outcome.scoring.gather", lambda *_, **__: None)
     unseen = train(pairs, tmp_path / "unseen", **SHORT)
     assert seen.examples is not None
     assert unseen.examples is None

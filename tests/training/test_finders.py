@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from geounet.training.finders import (
+from geounet.training.plan.finders import (
     NEAR_BEST,
     SAFETY,
     find_batch_size,

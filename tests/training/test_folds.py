@@ -86,7 +86,7 @@ def nothing_is_read(monkeypatch):
     def fail(*_, **__):
         pytest.fail("the scenes are read already")
 
-    monkeypatch.setattr("geounet.training.data.survey", fail)
+    monkeypatch.setattr("geounet.training.source.data.survey", fail)
 
 
 def test_every_labelled_pixel_is_validated_once(done, pool):

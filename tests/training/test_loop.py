@@ -19,9 +19,9 @@ from geounet.nn.losses import DiceCrossEntropy, WeightedSum
 from geounet.nn.segmenter import ModelInfo, Segmenter
 from geounet.nn.unet import UNet
 from geounet.training import Batches, Fitting, Source, Task, train
-from geounet.training.logs import LOGS
-from geounet.training.loop import fit
-from geounet.training.schedules import rate
+from geounet.training.epochs.logs import LOGS
+from geounet.training.epochs.loop import fit
+from geounet.training.epochs.schedules import rate
 from tests.making import BANDS, band_infos, unet_model
 
 CPU = torch.device("cpu")

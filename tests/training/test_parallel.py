@@ -25,11 +25,12 @@ from geounet.nn.unet import UNet
 from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair
 from geounet.raster.scene import open_scene
-from geounet.training import Batches, Fitting, Network, PairSource, Sampling, Task, data, train
-from geounet.training.meeting import launched_team
-from geounet.training.parallel import fit_together, processes
-from geounet.training.sharing import Shared, _alike, cache_of_one, seed_of
-from geounet.training.team import ALONE, Team
+from geounet.training import Batches, Fitting, Network, PairSource, Sampling, Task, train
+from geounet.training.source import data
+from geounet.training.together.meeting import launched_team
+from geounet.training.together.parallel import fit_together, processes
+from geounet.training.together.sharing import Shared, _alike, cache_of_one, seed_of
+from geounet.training.together.team import ALONE, Team
 from tests.making import BANDS, band_infos, reflectance, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})

@@ -14,9 +14,9 @@ from geounet.nn.encoders import EncoderUNet
 from geounet.nn.unet import UNet
 from geounet.nn.unetpp import UNetPlusPlus
 from geounet.training import Fitting, Network, Sampling
-from geounet.training.fingerprint import Fingerprint, object_side
-from geounet.training.footprint import StepMemory, step_memory
-from geounet.training.planning import COARSEST, DEEPEST, FEWEST_STEPS, plan
+from geounet.training.plan.fingerprint import Fingerprint, object_side
+from geounet.training.plan.footprint import StepMemory, step_memory
+from geounet.training.plan.planning import COARSEST, DEEPEST, FEWEST_STEPS, plan
 
 GB = 10**9
 FACTS = Fingerprint(

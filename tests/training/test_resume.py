@@ -25,9 +25,9 @@ from geounet.raster.labels import open_labels
 from geounet.raster.sampler import Pair
 from geounet.raster.scene import open_scene
 from geounet.training import Augmentation, Card, Fitting, Inference, Network, Sampling, train
-from geounet.training.checkpoint import epochs_in
+from geounet.training.epochs.checkpoint import epochs_in
+from geounet.training.outcome.unfinished import differences
 from geounet.training.sections import Sections
-from geounet.training.unfinished import differences
 from tests.making import BANDS, reflectance, write_raster
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -46,19 +46,19 @@ OPTIONS = {
 """Chance, moving averages, best weights, accumulation, and a schedule and an end that follow the scores."""
 
 MOMENTS = {
-    "before the first step": ("training.task.Task.training_step", 1, 0),
-    "within the first epoch": ("training.task.Task.training_step", 4, 0),
-    "within the third epoch": ("training.task.Task.training_step", 13, 2),
-    "at the end of an epoch": ("training.logs.Report.on_train_epoch_end", 2, 1),
+    "before the first step": ("training.epochs.task.Task.training_step", 1, 0),
+    "within the first epoch": ("training.epochs.task.Task.training_step", 4, 0),
+    "within the third epoch": ("training.epochs.task.Task.training_step", 13, 2),
+    "at the end of an epoch": ("training.epochs.logs.Report.on_train_epoch_end", 2, 1),
     "with the history half written": ("output.check_output", 4, 1),  # it is looked up once more before it is renamed
-    "in validation": ("training.task.Task.validation_step", 4, 1),
-    "with the first checkpoint half written": ("training.checkpoint.torch.save", 1, 0),
-    "with a later checkpoint half written": ("training.checkpoint.torch.save", 3, 2),
-    "with the checkpoint of the last epoch half written": ("training.checkpoint.torch.save", EPOCHS, EPOCHS - 1),
-    "before the run is begun to be filled": ("training.unfinished.Unfinished.inside", 1, EPOCHS),
-    "while validation is scored": ("training.data.evaluate", 1, EPOCHS),
-    "while the test is scored": ("training.data.evaluate", 2, EPOCHS),
-    "when it is whole but not marked so": ("training.unfinished._make_whole", 1, EPOCHS),
+    "in validation": ("training.epochs.task.Task.validation_step", 4, 1),
+    "with the first checkpoint half written": ("training.epochs.checkpoint.torch.save", 1, 0),
+    "with a later checkpoint half written": ("training.epochs.checkpoint.torch.save", 3, 2),
+    "with the checkpoint of the last epoch half written": ("training.epochs.checkpoint.torch.save", EPOCHS, EPOCHS - 1),
+    "before the run is begun to be filled": ("training.outcome.unfinished.Unfinished.inside", 1, EPOCHS),
+    "while validation is scored": ("training.source.data.evaluate", 1, EPOCHS),
+    "while the test is scored": ("training.source.data.evaluate", 2, EPOCHS),
+    "when it is whole but not marked so": ("training.outcome.unfinished._make_whole", 1, EPOCHS),
 }
 """The call that does not come back, and how many epochs are kept by then."""
 
@@ -192,7 +192,8 @@ def test_a_training_killed_again_and_again_comes_to_its_end(folder, never_interr
     options = OPTIONS | {"resume": True}
     for kept in range(1, EPOCHS):  # each attempt gets one epoch further
         assert (
-            ends_by(train_and_die, folder, tmp_path / "run", "training.checkpoint.Checkpoints._save", 2, options) == 9
+            ends_by(train_and_die, folder, tmp_path / "run", "training.epochs.checkpoint.Checkpoints._save", 2, options)
+            == 9
         )
         assert epochs_in(tmp_path / "run.unfinished" / "checkpoint.pt") == kept
     train(scenes(folder), tmp_path / "run", **options)
@@ -202,9 +203,9 @@ def test_a_training_killed_again_and_again_comes_to_its_end(folder, never_interr
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        pytest.param("training.unfinished.put", 1, id="before it is renamed"),
-        pytest.param("training.folder.shutil.rmtree", 2, id="renamed, with the working files in place"),
-        pytest.param("training.unfinished.Unfinished._clear", 2, id="renamed, and about to be tidied up"),
+        pytest.param("training.outcome.unfinished.put", 1, id="before it is renamed"),
+        pytest.param("training.outcome.folder.shutil.rmtree", 2, id="renamed, with the working files in place"),
+        pytest.param("training.outcome.unfinished.Unfinished._clear", 2, id="renamed, and about to be tidied up"),
     ],
 )
 def test_a_run_that_is_whole_gets_its_name_without_being_scored_again(
@@ -212,7 +213,7 @@ def test_a_run_that_is_whole_gets_its_name_without_being_scored_again(
 ):
     out = tmp_path / "run"
     assert ends_by(train_and_die, folder, out, name, number, OPTIONS) == signal.SIGKILL
-    monkeypatch.setattr("geounet.training.data.evaluate", lambda *_, **__: pytest.fail("scored again"))
+    monkeypatch.setattr("geounet.training.source.data.evaluate", lambda *_, **__: pytest.fail("scored again"))
     run = train(scenes(folder), out, **OPTIONS, resume=True)
     assert is_the_same(out, never_interrupted)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -223,7 +224,10 @@ def test_a_run_that_is_whole_gets_its_name_without_being_scored_again(
 def test_between_the_names_of_two_runs_none_is_lost(folder, never_interrupted, tmp_path):
     out, options = tmp_path / "run", OPTIONS | {"training": replace(OPTIONS["training"], epochs=1)}
     before = train(scenes(folder), out, **options).model.hash
-    assert ends_by(train_and_die, folder, out, "training.folder.Path.rename", 2, OPTIONS | {"overwrite": True}) == 9
+    assert (
+        ends_by(train_and_die, folder, out, "training.outcome.folder.Path.rename", 2, OPTIONS | {"overwrite": True})
+        == 9
+    )
     assert not out.exists()  # just then
     replaced = json.loads((tmp_path / "run.unfinished" / "replaced" / "run.json").read_text())
     assert replaced["model"]["hash"] == before
@@ -234,7 +238,7 @@ def test_between_the_names_of_two_runs_none_is_lost(folder, never_interrupted, t
 def test_a_training_that_stopped_early_learns_no_more(folder, tmp_path):
     idle = OPTIONS | {"training": replace(OPTIONS["training"], learning_rate=1e-12, patience=1, epochs=9)}
     train(scenes(folder), tmp_path / "whole", **idle)
-    assert ends_by(train_and_die, folder, tmp_path / "run", "training.data.evaluate", 1, idle) == signal.SIGKILL
+    assert ends_by(train_and_die, folder, tmp_path / "run", "training.source.data.evaluate", 1, idle) == signal.SIGKILL
     train(scenes(folder), tmp_path / "run", **idle, resume=True, progress=lambda _: pytest.fail("another epoch"))
     assert len(history(tmp_path / "run")) == 2
     assert is_the_same(tmp_path / "run", tmp_path / "whole")
@@ -242,7 +246,10 @@ def test_a_training_that_stopped_early_learns_no_more(folder, tmp_path):
 
 def test_what_was_left_open_is_settled_once(folder, tmp_path, monkeypatch):
     left_open = OPTIONS | {"training": replace(OPTIONS["training"], learning_rate="auto", batch_size="auto")}
-    assert ends_by(train_and_die, folder, tmp_path / "run", "training.data.evaluate", 1, left_open) == signal.SIGKILL
+    assert (
+        ends_by(train_and_die, folder, tmp_path / "run", "training.source.data.evaluate", 1, left_open)
+        == signal.SIGKILL
+    )
     settled = json.loads((tmp_path / "run.unfinished" / "started.json").read_text())["settled"]["training"]
     monkeypatch.setattr("geounet.training.run.settle", lambda *_, **__: pytest.fail("tried again"))
     run = train(scenes(folder), tmp_path / "run", **left_open, resume=True)
@@ -375,7 +382,8 @@ def test_the_run_before_stands_until_the_interrupted_one_is_whole(folder, never_
     out, options = tmp_path / "run", OPTIONS | {"training": replace(OPTIONS["training"], epochs=1)}
     before = train(scenes(folder), out, **options).model.hash
     assert (
-        ends_by(train_and_die, folder, out, "training.task.Task.training_step", 8, OPTIONS | {"overwrite": True}) == 9
+        ends_by(train_and_die, folder, out, "training.epochs.task.Task.training_step", 8, OPTIONS | {"overwrite": True})
+        == 9
     )
     assert json.loads((out / "run.json").read_text())["model"]["hash"] == before
     train(scenes(folder), out, **OPTIONS, resume=True)  # that it may replace it was said in the beginning
@@ -414,7 +422,7 @@ def test_the_command_goes_on_too_and_can_be_given_again(folder, tmp_path):
         return ["train", str(tmp_path / "ponds.yaml"), "-o", runs[name], *more]
 
     assert CliRunner().invoke(main, command("whole", "--resume")).exit_code == 0
-    assert ends_by(command_and_die, command("run"), "training.task.Task.training_step", 6) == signal.SIGKILL
+    assert ends_by(command_and_die, command("run"), "training.epochs.task.Task.training_step", 6) == signal.SIGKILL
     refused = CliRunner().invoke(main, command("run"))
     assert refused.exit_code == 1
     assert "2 epochs of it are in" in refused.stderr

@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import OneCycleLR, PolynomialLR, ReduceLROnPlateau
 
 from geounet.errors import ConfigError
 from geounet.training import Fitting
+from geounet.training.epochs.schedules import one_cycle, rate, schedulers
 from geounet.training.options import checked
-from geounet.training.schedules import one_cycle, rate, schedulers
 
 DECAYING = ("cosine", "poly")
 KNOWN = (*DECAYING, "one-cycle", "constant")

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from geounet.config import load_config
 from geounet.errors import ConfigError, GeoUNetError
 from geounet.training import Fitting, Network, Sampling, planned, train
-from geounet.training.torchgeo import TorchgeoOptions, TorchgeoSource
+from geounet.training.source.torchgeo import TorchgeoOptions, TorchgeoSource
 from tests.making import write_raster
 
 pytest.importorskip("torchgeo", reason="torchgeo is an extra of its own")

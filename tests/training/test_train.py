@@ -36,9 +36,9 @@ from geounet.training import (
     to_tensors,
     train,
 )
-from geounet.training.building import met
-from geounet.training.folder import put
-from geounet.training.loop import fit
+from geounet.training.epochs.loop import fit
+from geounet.training.network.building import met
+from geounet.training.outcome.folder import put
 from tests.making import BANDS, reflectance, unet_model, write_raster
 
 LEGEND = Legend.of({10: "land", 80: "water"})
@@ -84,7 +84,7 @@ def nothing_is_read(monkeypatch):
     def fail(*_):
         pytest.fail("the scenes are read already")
 
-    monkeypatch.setattr("geounet.training.data.survey", fail)
+    monkeypatch.setattr("geounet.training.source.data.survey", fail)
 
 
 def test_what_a_pixel_tells_is_learnt(run):
@@ -299,7 +299,7 @@ def test_what_fails_after_the_last_epoch_does_not_cost_the_model(pairs, tmp_path
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("geounet.training.data.evaluate", fail)
+    monkeypatch.setattr("geounet.training.source.data.evaluate", fail)
     with pytest.raises(MemoryError):
         train(pairs, tmp_path / "run", **TINY)
     (kept,) = tmp_path.iterdir()
@@ -377,7 +377,7 @@ def test_the_second_gpu_is_the_second_gpu(monkeypatch):
         def fit(self, *_, **__):
             pass
 
-    monkeypatch.setattr("geounet.training.loop.lightning.Trainer", Trainer)
+    monkeypatch.setattr("geounet.training.epochs.loop.lightning.Trainer", Trainer)
     task = Task(unet_model(depth=1), DiceCrossEntropy(), Compose([]), Fitting(), seed=0)
     fit(task, [], [], torch.device("cuda:1"), "bf16", None)
     assert (told["accelerator"], told["devices"], told["precision"]) == ("cuda", [1], "bf16-mixed")

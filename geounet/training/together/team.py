@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from torch import distributed
 
-from ..nn.segmenter import Segmenter
+from ...nn.segmenter import Segmenter
 
 T = TypeVar("T")
 

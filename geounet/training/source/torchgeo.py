@@ -21,19 +21,19 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..core.bandtypes import BandType
-from ..core.legend import Legend
-from ..core.metrics import Confusion
-from ..core.stats import BandStats, ClassCounts
-from ..errors import ConfigError, SceneError
-from ..evaluation import Evaluation
-from ..nn.runtime import find_device
-from ..nn.segmenter import Segmenter
-from ..nn.tta import mean_over_sides
-from ..raster.sampler import Survey
+from ...core.bandtypes import BandType
+from ...core.legend import Legend
+from ...core.metrics import Confusion
+from ...core.stats import BandStats, ClassCounts
+from ...errors import ConfigError, SceneError
+from ...evaluation import Evaluation
+from ...nn.runtime import find_device
+from ...nn.segmenter import Segmenter
+from ...nn.tta import mean_over_sides
+from ...raster.sampler import Survey
+from ..options import Sampling
 from .batches import Batches, Tensors
 from .data import Source, check_classes
-from .options import Sampling
 
 Arguments: TypeAlias = Mapping[str, Any]
 SURVEY_BATCH = 8

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from ..core.bandtypes import BandType
-from ..core.cells import Cells
-from ..raster.sampler import Survey
-from ..raster.sampler.memory import free_memory
-from .data import Source
-from .options import Sampling
-from .scaling import tails
+from ...core.bandtypes import BandType
+from ...core.cells import Cells
+from ...raster.sampler import Survey
+from ...raster.sampler.memory import free_memory
+from ..network.scaling import tails
+from ..options import Sampling
+from ..source.data import Source
 
 
 @dataclass(frozen=True)

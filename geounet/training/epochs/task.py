@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.metrics import Confusion, iou, mean_iou
-from ..errors import DivergenceError
-from ..nn.augment import Augment
-from ..nn.encoders import parameter_groups
-from ..nn.losses import WeightedSum
-from ..nn.segmenter import Segmenter
-from .batches import Batches
-from .options import Fitting
+from ...core.metrics import Confusion, iou, mean_iou
+from ...errors import DivergenceError
+from ...nn.augment import Augment
+from ...nn.encoders import parameter_groups
+from ...nn.losses import WeightedSum
+from ...nn.segmenter import Segmenter
+from ..options import Fitting
+from ..source.batches import Batches
+from ..together.team import ALONE, Team
 from .schedules import schedulers
-from .team import ALONE, Team
 
 Progress: TypeAlias = Callable[["Epoch"], None]
 PIXELS = 2.0**20

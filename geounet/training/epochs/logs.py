@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning
 
-from ..errors import ConfigError
-from .folder import HISTORY, LOGS, write_history
+from ...errors import ConfigError
+from ..outcome.folder import HISTORY, LOGS, write_history
 from .task import Epoch, Progress, Task
 
 

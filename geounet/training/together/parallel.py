@@ -34,9 +34,11 @@ from typing import NoReturn, ParamSpec, TypeVar
 import torch
 from torch.distributed.distributed_c10d import Store
 
-from ..errors import ConfigError, DeviceError, GeoUNetError
-from .batches import Batches
-from .loop import fit
+from ...errors import ConfigError, DeviceError, GeoUNetError
+from ..epochs.loop import fit
+from ..epochs.task import Progress, Task
+from ..options import Fitting
+from ..source.batches import Batches
 from .meeting import (
     BACKENDS,
     PAUSE,
@@ -48,9 +50,7 @@ from .meeting import (
     meeting_called,
     met,
 )
-from .options import Fitting
 from .sharing import Shared, seed_of
-from .task import Progress, Task
 from .team import ALONE, Team
 
 P = ParamSpec("P")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ModelFileError, OutputError, OutputExistsError
-from .checkpoint import durable, epochs_in, sync
+from ...errors import ConfigError, ModelFileError, OutputError, OutputExistsError
+from ..epochs.checkpoint import durable, epochs_in, sync
 from .folder import HISTORY, LOGS, check_run_folder, put
 from .locking import LOCK, lock
 

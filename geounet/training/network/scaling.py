@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.stats import BandStats
-from .options import Normalisation
+from ...core.stats import BandStats
+from ..options import Normalisation
 
 MIDDLE = (0.05, 0.95)
 """Quantiles between which the middle of a band's values lies: what is outside may be cloud, glint or a dead sensor."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..errors import DeviceError
+from ...errors import DeviceError
 
 
 def check_compiler(device: torch.device) -> None:

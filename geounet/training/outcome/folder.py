@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import OutputError, OutputExistsError
-from ..output import atomic
+from ...errors import OutputError, OutputExistsError
+from ...output import atomic
 
 MODEL, RECORD = "model.safetensors", "run.json"
 """Files that make a folder a run folder."""

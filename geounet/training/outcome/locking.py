@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ..errors import OutputError, OutputExistsError
+from ...errors import OutputError, OutputExistsError
 
 _log = logging.getLogger(__name__)
 

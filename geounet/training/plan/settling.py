@@ -10,20 +10,20 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from ..nn.encoders import parameter_groups
-from ..nn.runtime import find_device
-from ..raster.sampler import Survey
-from .batches import Batches, Tensors
-from .building import bands_of, features_of, learner, network_of
-from .data import Source
+from ...nn.encoders import parameter_groups
+from ...nn.runtime import find_device
+from ...raster.sampler import Survey
+from ..epochs.task import Task
+from ..network.building import bands_of, features_of, learner, network_of
+from ..options import Augmentation, Card, Fitting, Loss, Network, Sampling
+from ..seeding import seeded
+from ..source.batches import Batches, Tensors
+from ..source.data import Source
+from ..together.sharing import cache_of_one
 from .finders import BatchSearch, RateSearch, Search, find_batch_size, find_learning_rate, rates_between, sizes_up_to
 from .fingerprint import Fingerprint
 from .footprint import StepMemory, step_memory
-from .options import Augmentation, Card, Fitting, Loss, Network, Sampling
 from .planning import Choice, Plan, plan
-from .seeding import seeded
-from .sharing import cache_of_one
-from .task import Task
 
 S = TypeVar("S", Sampling, Network, Fitting)
 Planned: TypeAlias = Callable[[Plan], None]

@@ -13,11 +13,11 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from .batches import Batches
+from ..options import Fitting
+from ..source.batches import Batches
 from .checkpoint import CheckpointFile, Checkpoints
 from .compiling import check_compiler
 from .logs import Board, History, Report, check_tensorboard
-from .options import Fitting
 from .task import Progress, Task
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {

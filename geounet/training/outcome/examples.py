@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.composites import shown_bands
-from ..core.metrics import Confusion
-from ..nn.augment import Augment
-from ..nn.segmenter import Segmenter
-from .batches import Batches, Place
-from .data import Source
+from ...core.composites import shown_bands
+from ...core.metrics import Confusion
+from ...nn.augment import Augment
+from ...nn.segmenter import Segmenter
+from ..source.batches import Batches, Place
+from ..source.data import Source
 
 INPUTS, WORST, SAMPLED = 12, 10, 6
 """Chips kept of each kind."""

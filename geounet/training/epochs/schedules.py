@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, ReduceLROnPlateau
 
-from .options import Fitting
+from ..options import Fitting
 
 CLIMB, CYCLE_CLIMB = 0.1, 0.3
 """Part of all steps that climb if nothing is said; one cycle climbs as long as in torch."""

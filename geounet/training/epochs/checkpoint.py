@@ -13,8 +13,8 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
-from ..errors import ModelFileError, OutputError
-from .batches import Batches
+from ...errors import ModelFileError, OutputError
+from ..source.batches import Batches
 from .task import Task
 
 KEY = "geounet"

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-from ..evaluation import Evaluation
-from ..nn.segmenter import ModelInfo, Segmenter
-from ..raster.sampler import Survey
-from ..record import record, versions, write_json
-from .batches import Batches
-from .data import Source
+from ...evaluation import Evaluation
+from ...nn.segmenter import ModelInfo, Segmenter
+from ...raster.sampler import Survey
+from ...record import record, versions, write_json
+from ..epochs.task import Task
+from ..plan.settling import Settled
+from ..sections import Sections
+from ..seeding import seeded
+from ..source.batches import Batches
+from ..source.data import Source
 from .examples import Examples, gather
 from .folder import MODEL, RECORD
 from .result import TEST, VALIDATION, Run
-from .sections import Sections
-from .seeding import seeded
-from .settling import Settled
-from .task import Task
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.metrics import Confusion
-from ..errors import OutputError, OutputExistsError
-from ..evaluation import Evaluation
-from ..nn.segmenter import Segmenter
+from ...core.metrics import Confusion
+from ...errors import OutputError, OutputExistsError
+from ...evaluation import Evaluation
+from ...nn.segmenter import Segmenter
+from ..plan.finders import Search
+from ..plan.planning import Plan
+from ..sections import Sections
 from .examples import Examples
-from .finders import Search
 from .folder import HISTORY, MODEL, RECORD
-from .planning import Plan
-from .sections import Sections
 from .unfinished import differences
 
 _log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import lightning
 import torch
 from torch.utils.data import IterableDataset
 
-from ..raster.sampler import Pair, Sample
+from ...raster.sampler import Pair, Sample
+from ..options import Sampling
 from .batches import Batches
 from .data import PairSource
-from .options import Sampling
 
 MOST_WORKERS = 1024
 """Workers of a `DataLoader`, each with a count of its own."""

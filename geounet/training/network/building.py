@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..core.bands import WAVELENGTHS
-from ..core.bandtypes import BandType
-from ..core.legend import Legend
-from ..core.stats import ClassCounts
-from ..nn.augment import (
+from ...core.bands import WAVELENGTHS
+from ...core.bandtypes import BandType
+from ...core.legend import Legend
+from ...core.stats import ClassCounts
+from ...nn.augment import (
     Affine,
     Augment,
     BandDropout,
@@ -25,19 +25,19 @@ from ..nn.augment import (
     Tone,
     Warp,
 )
-from ..nn.encoders import EncoderUNet, channel_names
-from ..nn.features import Features
-from ..nn.initial import initialise, set_prior
-from ..nn.losses import WeightedSum
-from ..nn.segmenter import BandInfo, ModelInfo, Segmenter
-from ..nn.unet import UNet
-from ..nn.unetpp import UNetPlusPlus
-from ..raster.sampler import Survey
-from .batches import Batches
-from .data import Source
-from .options import Augmentation, Card, Fitting, Loss, Network, Normalisation, Sampling
+from ...nn.encoders import EncoderUNet, channel_names
+from ...nn.features import Features
+from ...nn.initial import initialise, set_prior
+from ...nn.losses import WeightedSum
+from ...nn.segmenter import BandInfo, ModelInfo, Segmenter
+from ...nn.unet import UNet
+from ...nn.unetpp import UNetPlusPlus
+from ...raster.sampler import Survey
+from ..epochs.task import Task
+from ..options import Augmentation, Card, Fitting, Loss, Network, Normalisation, Sampling
+from ..source.batches import Batches
+from ..source.data import Source
 from .scaling import normalised_by, own_scale
-from .task import Task
 
 PERCENTILES = ("0.1", "1", "5", "25", "50", "75", "95", "99", "99.9")
 """Of each band, kept in the model file: what values the model has seen."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeAlias
 
-from ..errors import ConfigError
-from ..nn.extent import Extent
+from ...errors import ConfigError
+from ...nn.extent import Extent
+from ..options import UNPLANNED_CHIP, Fitting, Network, Normalisation, Sampling
 from .fingerprint import Fingerprint
 from .footprint import StepMemory
-from .options import UNPLANNED_CHIP, Fitting, Network, Normalisation, Sampling
 
 Cost: TypeAlias = Callable[[Network, int], StepMemory]
 """Memory of a step, told the network and the side of its chips."""

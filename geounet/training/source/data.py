@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.bands import canonical
-from ..core.bandtypes import BandType, Kind
-from ..core.legend import Legend
-from ..errors import ConfigError
-from ..evaluation import Evaluation, evaluate
-from ..inference import predict
-from ..nn.segmenter import Segmenter
-from ..raster.labels.region import BlockRegion, RegionLabels
-from ..raster.sampler import (
+from ...core.bands import canonical
+from ...core.bandtypes import BandType, Kind
+from ...core.legend import Legend
+from ...errors import ConfigError
+from ...evaluation import Evaluation, evaluate
+from ...inference import predict
+from ...nn.segmenter import Segmenter
+from ...raster.labels.region import BlockRegion, RegionLabels
+from ...raster.sampler import (
     DiskStore,
     MemoryStore,
     Pair,
@@ -26,10 +26,10 @@ from ..raster.sampler import (
     cached,
     survey,
 )
-from ..raster.scene import Scene
-from ..record import fingerprint
+from ...raster.scene import Scene
+from ...record import fingerprint
+from ..options import Sampling
 from .batches import Batches, Chips, Epochs
-from .options import Sampling
 
 DISK_GB = 20.0
 """Most that decoded blocks take on disk, if nothing is said."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import Tensor
 
-from ..core.cells import Cells
-from ..raster.sampler import Batch, Pair, Sample, plan_grid, plan_random, plan_shares, read_batches
-from .options import Sampling
-from .team import Team
+from ...core.cells import Cells
+from ...raster.sampler import Batch, Pair, Sample, plan_grid, plan_random, plan_shares, read_batches
+from ..options import Sampling
+from ..together.team import Team
 
 Tensors: TypeAlias = dict[str, Tensor]
 

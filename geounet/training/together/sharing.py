@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..errors import SceneError
-from ..raster.sampler import MemoryStore
-from .batches import Batches, Tensors, unlabelled
-from .options import Sampling
+from ...errors import SceneError
+from ...raster.sampler import MemoryStore
+from ..options import Sampling
+from ..source.batches import Batches, Tensors, unlabelled
 from .team import Team
 
 

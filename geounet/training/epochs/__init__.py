@@ -1,0 +1,1 @@
+"""A step, the epochs, and what is kept of them."""

@@ -1,0 +1,1 @@
+"""The run folder: unfinished, finished, scored and looked at."""

@@ -1,0 +1,1 @@
+"""What a config leaves open, chosen from the data and the machine."""
